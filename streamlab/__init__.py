@@ -1,0 +1,70 @@
+"""streamlab: real servers, real clients and honest memory meters for a course on streaming.
+
+The names below are the public surface for notebooks and labs. They load on first use, so that
+the small processes that run beside a server (`streamlab.supervise`, `streamlab.serve`) stay small.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DownloadError": "errors",
+    "FileError": "errors",
+    "MeterError": "errors",
+    "ServerError": "errors",
+    "StreamlabError": "errors",
+    "KiB": "files",
+    "MiB": "files",
+    "GiB": "files",
+    "TiB": "files",
+    "random_file": "files",
+    "sparse_file": "files",
+    "text_file": "files",
+    "size_text": "files",
+    "Cup": "server",
+    "Server": "server",
+    "Sampler": "memory",
+    "memory_of": "memory",
+    "high_water": "memory",
+    "reset_high_water": "memory",
+    "open_files": "memory",
+    "Download": "clients",
+    "download": "clients",
+    "Measurement": "experiment",
+    "fill": "experiment",
+    "measure": "experiment",
+    "Chart": "display",
+    "Verdict": "display",
+    "at_least_times": "display",
+    "below": "display",
+    "counted": "display",
+    "multiple_of": "display",
+    "row": "display",
+    "straight_line": "display",
+    "verdicts": "display",
+}
+
+__all__ = ["__version__", "load_ipython_extension", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _HOME[name]
+    except KeyError:
+        raise AttributeError(f"module 'streamlab' has no attribute {name!r}") from None
+    return getattr(importlib.import_module(f"streamlab.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Register the `%%server` magic (what `%load_ext streamlab` calls)."""
+    from streamlab import magics
+
+    magics.register(shell)

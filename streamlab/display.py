@@ -1,0 +1,330 @@
+"""What a lesson shows: verdict tables and charts.
+
+A *verdict* is a sentence about a measurement that stays the same from run to run as long as the
+law behind it holds (`4 x file`, `below 1 MiB`). When the law does not hold, the verdict shows the
+raw figure instead, so that strict nbval fails, loudly. The figure just measured stands beside it,
+in `<td class="live">`, the one element that nbval's sanitizer blanks (see `nbval.cfg`).
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from streamlab.experiment import Measurement
+from streamlab.files import MiB, size_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+# Verdicts
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a measurement says (`text`), of which figure (`live`), and whether its law held."""
+
+    text: str
+    live: str
+    holds: bool = True
+
+
+def multiple_of(
+    size: float, unit: int, name: str = "file", parts: int = 1, within: float = 0.1
+) -> Verdict:
+    """Whether `size` (bytes) is a whole multiple of `unit` (bytes): `'4 x file'`.
+
+    With `parts=3` whole thirds count too (`'3 2/3 x file'`). `within` is how far off, in units, a
+    small multiple may be; a large one may be 2 % off, but never nearly half a step.
+    """
+    ratio = size / unit
+    nearest = Fraction(max(0, round(ratio * parts)), parts)
+    tolerance = min(max(within, 0.02 * float(nearest)), 0.45 / parts)
+    holds = abs(ratio - float(nearest)) <= tolerance
+    text = f"{_mixed(nearest)} x {name}" if holds else f"{ratio:.2f} x {name} (no whole multiple)"
+    return Verdict(text, size_text(size), holds)
+
+
+def below(size: float, bound: float) -> Verdict:
+    """Whether `size` is less than `bound` (both in bytes): `'below 1 MiB'`."""
+    holds = size < bound
+    text = f"below {size_text(bound)}"
+    return Verdict(text if holds else f"{size_text(size)} (not {text})", size_text(size), holds)
+
+
+def at_least_times(
+    larger: float, smaller: float, factor: float, text: str = "", live: str = ""
+) -> Verdict:
+    """Whether `larger` is at least `factor` times `smaller`: `'at least 3 x'`.
+
+    `text` says it in other words and `live` shows other figures than the ratio.
+    """
+    text = text or f"at least {factor:g} x"
+    ratio = larger / smaller if smaller > 0 else float("inf")
+    holds = ratio >= factor
+    figure = f"{ratio:.3g} x"
+    return Verdict(text if holds else f"{figure} (not {text})", live or figure, holds)
+
+
+def counted(done: int, wanted: int, what: str = "") -> Verdict:
+    """Whether all were done: `'200 of 200'`, with `what` behind it."""
+    holds = done == wanted
+    text = f"{done} of {wanted} {what}".rstrip()
+    return Verdict(text if holds else f"{text} (not all)", str(done), holds)
+
+
+def straight_line(
+    xs: Sequence[float], sizes: Sequence[float], unit: int, name: str, within: float = 0.05
+) -> Verdict:
+    """Whether `sizes` (bytes) rise with `xs` in a straight line, a whole multiple of `unit` a step.
+
+    Least squares through the points; `within` is how far, as a share of the largest size, a point
+    may lie off the line and the line off a whole multiple: `'a straight line: 1 x file'`.
+    """
+    slope, start = _fit(xs, sizes)
+    largest = max(abs(size) for size in sizes) or 1
+    off = max(abs(start + slope * x - size) for x, size in zip(xs, sizes, strict=True)) / largest
+    live = f"{size_text(slope)} each"
+    whole = round(slope / unit)
+    if off > within:
+        return Verdict(f"no straight line ({off:.0%} off)", live, holds=False)
+    if abs(slope / unit - whole) > within:
+        return Verdict(
+            f"a straight line: {slope / unit:.2f} x {name} (no whole multiple)", live, False
+        )
+    return Verdict(f"a straight line: {whole} x {name}", live)
+
+
+def _fit(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
+    """Slope and start of the straight line nearest to the points."""
+    import numpy
+
+    slope, start = numpy.polynomial.Polynomial.fit(xs, ys, 1).convert().coef[::-1]
+    return float(slope), float(start)
+
+
+def _mixed(number: Fraction) -> str:
+    """A fraction as one reads it: `3 2/3`."""
+    whole, rest = divmod(number, 1)
+    return " ".join(str(part) for part in (whole, rest) if part) or "0"
+
+
+# Tables
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a verdict table."""
+
+    label: str
+    verdict: Verdict
+    predicted: str | None = None
+
+
+def row(label: str, verdict: Verdict, predicted: object = None) -> Row:
+    """A line of a verdict table: what was tried, what came of it, what the reader had said."""
+    return Row(label, verdict, None if predicted is None else str(predicted))
+
+
+class Verdicts:
+    """A table of verdicts; end a cell with it."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = list(rows)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every law held."""
+        return all(each.verdict.holds for each in self.rows)
+
+    def _repr_mimebundle_(self, **options: object) -> tuple[dict[str, str], dict[str, Any]]:
+        live = {each.label: each.verdict.live for each in self.rows}
+        return {"text/plain": self._text(), "text/html": self._html()}, {"streamlab": live}
+
+    def __repr__(self) -> str:
+        return self._text()
+
+    def _text(self) -> str:
+        labels = max((len(each.label) for each in self.rows), default=0)
+        texts = max((len(each.verdict.text) for each in self.rows), default=0)
+        lines = []
+        for each in self.rows:
+            line = f"{each.label:<{labels}}   {each.verdict.text}"
+            if each.predicted is not None:
+                line = f"{line:<{labels + 3 + texts}}   you said: {each.predicted}"
+            lines.append(line)
+        return "\n".join(lines)
+
+    def _html(self) -> str:
+        predicted = any(each.predicted is not None for each in self.rows)
+        heads = ["", "verdict", "measured now", *(["you said"] if predicted else [])]
+        head = "".join(f'<th style="{_HEAD}">{text}</th>' for text in heads)
+        body = "".join(_html_row(each, predicted) for each in self.rows)
+        return f'<table style="{_TABLE}"><tr>{head}</tr>{body}</table>'
+
+
+_TABLE = "border-collapse:collapse;font-size:14px;margin:6px 0"
+_CELL = "text-align:left;padding:5px 18px 5px 6px;border-bottom:1px solid rgba(128,128,128,.3)"
+_HEAD = f"{_CELL};font-weight:normal;opacity:.65"
+_HOLDS = "color:#0a7d5a"
+_FAILS = "color:#c0392b"
+
+
+def _html_row(each: Row, predicted: bool) -> str:
+    mark, colour = ("&#10003;", _HOLDS) if each.verdict.holds else ("&#10007;", _FAILS)
+    cells = [
+        f'<td style="{_CELL}">{html.escape(each.label)}</td>',
+        f'<td style="{_CELL};{colour};font-weight:600">'
+        f"{mark} {html.escape(each.verdict.text)}</td>",
+        f'<td class="live" style="{_CELL};font-variant-numeric:tabular-nums">'
+        f"{html.escape(each.verdict.live)}</td>",
+    ]
+    if predicted:
+        cells.append(f'<td style="{_CELL}">{html.escape(each.predicted or "")}</td>')
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def verdicts(*rows: Row) -> Verdicts:
+    """A table of verdicts, one row each; end a cell with it."""
+    return Verdicts(rows)
+
+
+# Charts
+
+RIVER = "#1f77a4"
+LOAD_ALL = "#c8553d"
+SAND = "#d9a441"
+MOSS = "#4f8a5b"
+INK = "#2b2f33"
+COLOURS = (LOAD_ALL, RIVER, SAND, MOSS, "#7d6b91")
+
+_STYLE: dict[Any, Any] = {
+    "figure.dpi": 110,
+    "figure.facecolor": "white",
+    "font.size": 11,
+    "text.color": INK,
+    "axes.edgecolor": "#9aa0a6",
+    "axes.facecolor": "white",
+    "axes.labelcolor": INK,
+    "axes.titlesize": 13,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 14,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e7ea",
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 2.2,
+    "lines.solid_capstyle": "round",
+}
+
+
+class Chart:
+    """A picture (PNG) with a sentence that says what it shows, for readers who can't see it."""
+
+    def __init__(self, figure: Figure, says: str) -> None:
+        self.says = says
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+        self.png = buffer.getvalue()
+
+    def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
+        return {"text/plain": self.says, "image/png": base64.b64encode(self.png).decode()}
+
+    def __repr__(self) -> str:
+        return self.says
+
+
+@contextmanager
+def canvas(
+    width: float = 8.0, height: float = 3.8, panels: int = 1
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure in the course's style with `panels` side by side; sizes in inches."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, list(figure.subplots(1, panels, squeeze=False)[0])
+
+
+def timeline_chart(measurements: Mapping[str, Measurement], title: str, says: str) -> Chart:
+    """Memory of servers over time, above their baselines, one line for each measurement."""
+    with canvas() as (figure, [axes]):
+        for colour, (label, each) in zip(COLOURS, measurements.items(), strict=False):
+            start = each.times[0] if each.times else 0.0
+            times = [moment - start for moment in each.times]
+            sizes = [max(0, size) / MiB for size in each.timeline]
+            axes.plot(times, sizes, color=colour)
+            axes.fill_between(times, sizes, color=colour, alpha=0.12, linewidth=0)
+            top = max(range(len(sizes)), key=sizes.__getitem__)
+            axes.annotate(
+                f"{label}: {size_text(sizes[top] * MiB)}",
+                (times[top], sizes[top]),
+                xytext=(4, 6),
+                textcoords="offset points",
+                color=colour,
+                weight="bold",
+            )
+        axes.set(title=title, xlabel="seconds", ylabel="MiB above the idle server")
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.02, y=0.15)
+        return Chart(figure, says)
+
+
+def growth_chart(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    says: str,
+    xlabel: str,
+    *,
+    lines: bool = True,
+) -> Chart:
+    """Growth of memory (bytes) against something counted, each series with its line of best fit."""
+    with canvas() as (figure, [axes]):
+        for colour, (label, (xs, sizes)) in zip(COLOURS, series.items(), strict=False):
+            heights = [size / MiB for size in sizes]
+            if lines:
+                slope, start = _fit(xs, heights)
+                ends = (0, max(xs))
+                axes.plot(ends, [start + slope * x for x in ends], color=colour, alpha=0.45)
+            axes.plot(xs, heights, "o", color=colour, markersize=8)
+            axes.annotate(
+                label,
+                (xs[-1], heights[-1]),
+                xytext=(-8, 10),
+                textcoords="offset points",
+                ha="right",
+                color=colour,
+                weight="bold",
+            )
+        axes.set(title=title, xlabel=xlabel, ylabel="MiB above the idle server")
+        axes.set_ylim(bottom=0)
+        axes.margins(y=0.18)
+        return Chart(figure, says)
+
+
+def size_axis(axis: Any) -> None:
+    """Label a logarithmic axis of bytes with sizes (1 KiB, 16 MiB, ...)."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    ticks = [4**power for power in range(24) if low <= 4**power <= high]
+    while len(ticks) > 9:
+        ticks = ticks[::2]
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda size, _: size_text(size))

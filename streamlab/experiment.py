@@ -1,0 +1,237 @@
+"""Experiments: traffic and meters together, one `Measurement` out.
+
+The recipe, for each measurement: a fresh process of the server; one small request on the route
+under test; the baseline; then all clients take their first bytes and wait until the last one has
+them. On that plateau the memory is read. Without the wait, clients on a busy machine would not
+overlap, and the figure would be an accident.
+"""
+
+from __future__ import annotations
+
+import statistics
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamlab.clients import Crowd, Download, Job, Pace
+from streamlab.errors import DownloadError, MeterError, ServerError
+from streamlab.files import KiB, random_file, size_text
+from streamlab.memory import Sampler, high_water, memory_of, reset_high_water
+from streamlab.server import Server
+
+WARMUP = 4 * KiB
+"""Bytes of the small file that is asked for before the baseline."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a crowd of clients did to a server. Sizes in bytes, times in seconds."""
+
+    server: str
+    path: str
+    clients: int
+    pace: Pace
+    baseline: int
+    """Private memory after one small request."""
+    growth: int
+    """Private memory above the baseline while all clients were being served. With pace "fast" or
+    "leaving" there is no such moment, and it is the high-water mark above the baseline's RSS."""
+    peak: int | None
+    """The kernel's high-water mark above the RSS of the baseline; None where there is none."""
+    resident: int
+    """RSS above that of the baseline, on the same plateau: also counts mapped files."""
+    first_bytes: tuple[float, ...]
+    """Each client's time to the first byte of its body."""
+    seconds: float
+    """From the first request to the end of the last download, the waiting included."""
+    received: int
+    """Bytes of body that all clients received and checked."""
+    headers: dict[str, str]
+    """The first client's response headers, names in lower case."""
+    times: tuple[float, ...] = field(repr=False)
+    """When the server's RSS was sampled, from the baseline on."""
+    timeline: tuple[int, ...] = field(repr=False)
+    """The sampled RSS above that of the baseline, one value for each of `times`."""
+
+    @property
+    def first_byte(self) -> float:
+        """The median time to first byte, in seconds."""
+        return statistics.median(self.first_bytes)
+
+    @property
+    def first_byte_p95(self) -> float:
+        """The time within which 19 of 20 clients had their first byte, in seconds."""
+        ordered = sorted(self.first_bytes)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
+
+    @property
+    def throughput(self) -> float:
+        """Bytes a second over all clients (telling for pace "fast" only)."""
+        return self.received / self.seconds
+
+    def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
+        what = f"Measurement of {self.server}: {self.path}, {self.clients} clients, {self.pace}"
+        live = f"growth {size_text(self.growth)}"
+        row = f'<tr><td>{what}</td><td class="live">{live}</td></tr>'
+        return {"text/plain": what, "text/html": f"<table>{row}</table>"}
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How many clients a server could serve at once, coming one after the other."""
+
+    clients: int
+    """How many were to come."""
+    served: int
+    """How many got their first bytes, all those before them still connected."""
+    completed: int
+    """How many had the whole file in the end, once nobody else was to come."""
+    growth: int
+    """Private memory above the baseline when the last one came (0 if the server had died)."""
+    error: str | None
+    """What the first client that was not served was told; None if all were."""
+    exit_status: int | None
+    """The server's, if it died."""
+    log: str
+    """What the server wrote."""
+
+    @property
+    def failed_at(self) -> int | None:
+        """The number of the first client that was not served, counted from 1."""
+        return None if self.error is None else self.served + 1
+
+
+def measure(
+    server: Server,
+    path: str,
+    clients: int = 10,
+    pace: Pace = "slow",
+    *,
+    source: Path | str | None = None,
+    fresh: bool = True,
+    timeout: float = 60.0,
+    interval: float = 0.02,
+) -> Measurement:
+    """Download `path` with `clients` at once and read what the server holds meanwhile.
+
+    `source` is the file that the bytes are compared with (default: the one of that name in the
+    server's root). With `fresh` the server is restarted first, as an honest baseline demands.
+    `timeout` is for all downloads together and `interval` for the timeline's samples, in seconds.
+
+    Raises `DownloadError` if any download fails, is cut short or brings wrong bytes, and
+    `ServerError` or `MeterError` if the server is gone: a failure is never a measurement.
+    """
+    job = _job(server, path, clients, pace, source, timeout)
+    with _crowd(server, job, fresh) as crowd:
+        before = memory_of(server.pid)
+        reset_high_water(server.pid)
+        with Sampler(server.pid, interval) as sampler:
+            _all_well(crowd.arrive(), server)
+            plateau = memory_of(server.pid)
+            downloads = _all_well(crowd.finish(), server)
+        mark = high_water(server.pid)
+        peak = None if mark is None else mark - before.resident
+    growth = plateau.private - before.private
+    if pace in ("fast", "leaving"):
+        growth = peak if peak is not None else sampler.peak - before.resident
+    return Measurement(
+        server=server.name,
+        path=path,
+        clients=clients,
+        pace=pace,
+        baseline=before.private,
+        growth=max(0, growth),
+        peak=None if peak is None else max(0, peak),
+        resident=max(0, plateau.resident - before.resident),
+        first_bytes=tuple(each.first_byte for each in downloads if each.first_byte is not None),
+        seconds=max(each.seconds for each in downloads),
+        received=sum(each.size for each in downloads),
+        headers=downloads[0].headers,
+        times=tuple(sampler.times),
+        timeline=tuple(resident - before.resident for resident in sampler.resident),
+    )
+
+
+def fill(
+    server: Server,
+    path: str,
+    clients: int = 200,
+    *,
+    source: Path | str | None = None,
+    fresh: bool = True,
+    timeout: float = 60.0,
+) -> Filling:
+    """Let clients come one after the other and stay, until one is not served or all are.
+
+    Each takes its first bytes and waits while the next one comes; after the last one, all of them
+    read on to the end. Here a failure is a result: see `Filling`. Arguments as for `measure`.
+    """
+    job = _job(server, path, clients, "slow", source, timeout, in_turn=True)
+    with _crowd(server, job, fresh) as crowd:
+        before = memory_of(server.pid)
+        downloads = crowd.arrive()
+        growth = 0
+        with suppress(MeterError):  # it has died
+            growth = max(0, memory_of(server.pid).private - before.private)
+        errors = [each.error for each in downloads if each.error is not None]
+        completed = sum(each.error is None for each in crowd.finish())
+    return Filling(
+        clients=clients,
+        served=len(downloads) - len(errors),
+        completed=completed,
+        growth=growth,
+        error=errors[0] if errors else None,
+        exit_status=server.exit_status,
+        log=server.log(),
+    )
+
+
+def _job(
+    server: Server,
+    path: str,
+    clients: int,
+    pace: Pace,
+    source: Path | str | None,
+    timeout: float,
+    in_turn: bool = False,
+) -> Job:
+    if clients < 1:
+        raise DownloadError(f"{clients} clients can't be measured: one at least")
+    folder, _, name = path.rpartition("/")
+    source = Path(source) if source is not None else server.root / name
+    if not source.is_file():
+        raise DownloadError(
+            f"there is no {source} to compare the bytes with: make the file first, "
+            "or say source=..."
+        )
+    random_file(WARMUP, "warmup.bin", folder=server.root)
+    return Job(
+        port=0,
+        path=path,
+        clients=clients,
+        pace=pace,
+        source=str(source.resolve()),
+        warmup=f"{folder}/warmup.bin",
+        in_turn=in_turn,
+        timeout=timeout,
+    )
+
+
+def _crowd(server: Server, job: Job, fresh: bool) -> Crowd:
+    if fresh:
+        server.restart()
+    elif not server.running:
+        raise ServerError(f"{server.name} is not running: start it first")
+    port = int(server.url.rpartition(":")[2])
+    return Crowd(Job(**{**job.__dict__, "port": port}))
+
+
+def _all_well(downloads: list[Download], server: Server) -> list[Download]:
+    failed = [each for each in downloads if each.error is not None]
+    if failed:
+        log = server.log().strip()
+        raise DownloadError(
+            f"{len(failed)} of {len(downloads)} downloads failed: {failed[0].error}."
+            + (f" The server wrote:\n\n{log[-2000:]}" if log else "")
+        )
+    return downloads

@@ -1,0 +1,191 @@
+"""Sample files to serve, and sizes to speak of them. All sizes are in bytes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+from streamlab.errors import FileError
+
+KiB = 1024
+MiB = 1024 * KiB
+GiB = 1024 * MiB
+TiB = 1024 * GiB
+
+FOLDER = Path(".streamlab/files")
+"""Where sample files lie unless told otherwise: beside the notebook, ignored by git."""
+
+_UNITS = {"B": 1, "KiB": KiB, "MiB": MiB, "GiB": GiB, "TiB": TiB}
+_BLOCK = MiB
+Filler = Callable[[BinaryIO], None]
+
+
+def size_text(size: float) -> str:
+    """A size in bytes as a person would say it: `size_text(67108864) == '64 MiB'`."""
+    sign = "-" if size < 0 else ""
+    size = abs(size)
+    unit = next((u for u in ("TiB", "GiB", "MiB", "KiB") if size >= _UNITS[u]), "B")
+    value = size / _UNITS[unit]
+    digits = f"{value:.0f}" if value >= 100 or value == round(value) else f"{value:.3g}"
+    return f"{sign}{digits} {unit}"
+
+
+def parse_size(text: str) -> int:
+    """The bytes that a text such as `'64 MiB'`, `'1.5GiB'` or `'100'` stands for.
+
+    Raises `FileError` for anything else.
+    """
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(B|KiB|MiB|GiB|TiB)?\s*", text)
+    if found is None:
+        raise FileError(f"{text!r} is not a size: write it like 64 MiB")
+    return int(float(found[1]) * _UNITS[found[2] or "B"])
+
+
+@dataclass(frozen=True)
+class Island:
+    """A stretch of random data in a sparse file, `data` beginning at byte `offset`."""
+
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """A file to serve: where it lies, how many bytes it has, and the islands of a sparse one."""
+
+    path: Path
+    size: int
+    islands: tuple[Island, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def url(self) -> str:
+        """The path to ask a server for, whose root is the file's folder: `'/64MiB.bin'`."""
+        return "/" + self.path.name
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of the content, as 64 hexadecimal digits, read in chunks."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def __str__(self) -> str:
+        return f"{self.name} ({size_text(self.size)})"
+
+
+def random_file(
+    size: int, name: str | None = None, folder: Path | str = FOLDER, seed: int = 0
+) -> SampleFile:
+    """A file of `size` random bytes, the same bytes for the same seed; made once, then reused."""
+
+    def fill(file: BinaryIO) -> None:
+        source = random.Random(seed)
+        for start in range(0, size, _BLOCK):
+            file.write(source.randbytes(min(_BLOCK, size - start)))
+
+    path = _path(folder, name or f"{_compact(size)}.bin")
+    return _make(path, size, fill)
+
+
+def text_file(
+    size: int, name: str | None = None, folder: Path | str = FOLDER, last: str = "\n"
+) -> SampleFile:
+    """A file of `size` bytes of ASCII text in lines, but for its `last` character (UTF-8)."""
+    line = b"the river runs through the cup, a sip at a time, all day long\r\n"
+    tail = last.encode()
+
+    def fill(file: BinaryIO) -> None:
+        block = line * (_BLOCK // len(line))
+        left = size - len(tail)
+        while left > 0:
+            left -= file.write(block[:left])
+        file.write(tail)
+
+    path = _path(folder, name or f"{_compact(size)}.txt")
+    return _make(path, size, fill)
+
+
+def sparse_file(
+    size: int,
+    name: str | None = None,
+    folder: Path | str = FOLDER,
+    islands: int = 4,
+    seed: int = 0,
+) -> SampleFile:
+    """A file of `size` bytes that takes almost no disk: holes that read as zeros, and `islands`.
+
+    Each island is 64 KiB of random data (less in a small file); the first one begins at byte 0 and
+    the last one ends with the file.
+    """
+    source = random.Random(seed)
+    length = min(64 * KiB, size)
+    last = size - length
+    offsets = sorted({0, last, *(source.randrange(last + 1) for _ in range(islands - 2))})
+    placed: list[Island] = []
+    for offset in offsets:
+        if not placed or offset >= placed[-1].offset + length:
+            placed.append(Island(offset, source.randbytes(length)))
+
+    def fill(file: BinaryIO) -> None:
+        file.truncate(size)
+        for island in placed:
+            file.seek(island.offset)
+            file.write(island.data)
+
+    path = _path(folder, name or f"{_compact(size)}.sparse")
+    path.unlink(missing_ok=True)
+    made = _make(path, size, fill)
+    return SampleFile(made.path, size, tuple(placed))
+
+
+def _compact(size: int) -> str:
+    return size_text(size).replace(" ", "")
+
+
+def _path(folder: Path | str, name: str) -> Path:
+    return Path(folder) / name
+
+
+def _make(path: Path, size: int, fill: Filler) -> SampleFile:
+    """Write `path` whole or not at all; keep one that has the right size already."""
+    if size < 0:
+        raise FileError(f"a file can't have {size} bytes")
+    if not (path.is_file() and path.stat().st_size == size):
+        with _explained(path, size):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    fill(file)
+                os.chmod(part, 0o644)
+                os.replace(part, path)
+            finally:
+                Path(part).unlink(missing_ok=True)
+    return SampleFile(path, size)
+
+
+@contextmanager
+def _explained(path: Path, size: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = {
+            errno.ENOSPC: "the disk is full: free some space and run this again",
+            errno.EDQUOT: "your disk quota is used up: free some space and run this again",
+            errno.EFBIG: "the file system takes no file of that size: choose a smaller one",
+            errno.EACCES: "the folder is not yours to write to",
+        }.get(error.errno or 0, str(error))
+        raise FileError(f"could not make {path.name} ({size_text(size)}): {why}") from error

@@ -1,0 +1,82 @@
+"""`%%server`: the cell's source becomes a server, in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import keyword
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from streamlab import files
+from streamlab.errors import ServerError
+from streamlab.server import Cup, Server
+
+FOLDER = Path(".streamlab")
+"""Where the sources of servers are written, beside the notebook; ignored by git."""
+
+_running: dict[str, Server] = {}
+
+
+def register(shell: Any) -> None:
+    """Make `%%server` known to an IPython shell; its servers end with the kernel."""
+    shell.register_magic_function(_Magic(shell), "cell", "server")
+    atexit.register(stop_all)
+
+
+def stop_all() -> None:
+    """End every server that `%%server` started in this kernel."""
+    while _running:
+        _running.popitem()[1].stop()
+
+
+class _Magic:
+    """Run this cell as a server: `%%server NAME [--cup MIB] [--stack KIB] [--app OBJECT]`.
+
+    The source is written to `.streamlab/NAME.py` and run as a separate process; NAME becomes a
+    handle with `.url`, `.pid`, `.log()` and `.stop()`. Running the cell again restarts it.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.__name__ = "server"
+        self.__doc__ = type(self).__doc__
+
+    def __call__(self, line: str, cell: str) -> None:
+        options = _parse(line)
+        if old := _running.pop(options.name, None):
+            old.stop()
+        file = FOLDER / f"{options.name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(cell)
+        cup = Cup(options.cup, options.stack) if options.cup else None
+        server = Server(file, options.root, port=options.port, app=options.app, cup=cup)
+        server.start()
+        _running[options.name] = server
+        self.shell.user_ns[options.name] = server
+        where = f" in {server.cup}" if server.cup else ""
+        print(f"{options.name} runs{where}. The same in a terminal: {shlex.join(server.command)}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ServerError(f"%%server: {message}. Write it like: %%server NAME --cup 256")
+
+
+def _parse(line: str) -> argparse.Namespace:
+    parser = _Parser(prog="%%server", add_help=False)
+    parser.add_argument("name")
+    parser.add_argument("--root", default=files.FOLDER.as_posix())
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--app", default=None)
+    parser.add_argument("--cup", type=int, default=None)
+    parser.add_argument("--stack", type=int, default=1024)
+    options = parser.parse_args(shlex.split(line))
+    if not re.fullmatch(r"[A-Za-z_]\w*", options.name) or keyword.iskeyword(options.name):
+        parser.error(f"{options.name!r} can't be a variable's name")
+    if options.cup and sys.platform == "win32":
+        parser.error("there is no cup on Windows: leave --cup out")
+    return options

@@ -1,0 +1,187 @@
+"""Meters: what a process holds in memory, in bytes.
+
+Three quantities, which chapter 00 tells apart:
+
+- *private* memory: anonymous and shared-memory pages, what the program itself asked for. Summed
+  over the process group, each page shared by forked processes counted once
+  (`Pss_Anon` of `/proc/PID/smaps_rollup` + `RssShmem` of `/proc/PID/status`; Linux kernel,
+  Documentation/filesystems/proc.rst).
+- *resident* memory (RSS): all pages in RAM that the process maps, mapped files included.
+- the *high-water mark* of RSS (`VmHWM`), kept by the kernel, which no short peak escapes.
+
+Off Linux there is only RSS, sampled; `EXACT` is false there. No other module reads `/proc`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamlab.errors import MeterError
+
+PROC = Path("/proc")
+
+
+def exact() -> bool:
+    """True where the kernel tells private memory and the high-water mark (Linux)."""
+    return (PROC / "self" / "smaps_rollup").exists()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One reading of a process group, in bytes. Without `/proc`, `private` repeats `resident`."""
+
+    private: int
+    resident: int
+
+
+def memory_of(pid: int) -> Memory:
+    """Read the memory of the process group that `pid` leads (of `pid` alone off Linux), in bytes.
+
+    Raises `MeterError` when there is no such process.
+    """
+    if not exact():
+        resident = _psutil_rss(pid)
+        return Memory(private=resident, resident=resident)
+    members = group_members(pid)
+    readings = [reading for member in members if (reading := _read_one(member))]
+    if not readings:
+        raise MeterError(f"process {pid} is gone: look at its log, then start it again")
+    return Memory(
+        private=sum(reading.private for reading in readings),
+        resident=sum(reading.resident for reading in readings),
+    )
+
+
+def high_water(pid: int) -> int | None:
+    """The kernel's high-water mark of the RSS of process `pid`, in bytes; None off Linux."""
+    if not exact():
+        return None
+    return _status(pid)["VmHWM"]
+
+
+def reset_high_water(pid: int) -> None:
+    """Let the high-water mark of `pid` begin again at its present RSS (Linux; else nothing)."""
+    with suppress(OSError):
+        (PROC / str(pid) / "clear_refs").write_text("5")
+
+
+def group_members(pid: int) -> list[int]:
+    """The processes whose process group is the one `pid` leads, `pid` first if it lives."""
+    members = []
+    for entry in PROC.iterdir():
+        if entry.name.isdecimal() and _group_of(entry) == pid:
+            members.append(int(entry.name))
+    return sorted(members, key=lambda member: (member != pid, member))
+
+
+def open_files(pid: int) -> list[str]:
+    """What the descriptors of process `pid` point to: paths, `socket:[...]`, `pipe:[...]`.
+
+    Raises `MeterError` where the system does not tell (off Linux).
+    """
+    folder = PROC / str(pid) / "fd"
+    try:
+        descriptors = list(folder.iterdir())
+    except OSError as error:
+        raise MeterError(f"the descriptors of process {pid} can't be listed here") from error
+    targets = []
+    for descriptor in descriptors:
+        with suppress(OSError):  # closed since it was listed
+            targets.append(os.readlink(descriptor))
+    return targets
+
+
+class Sampler:
+    """The resident memory of a process over time, sampled with memory-profiler in a thread.
+
+    Used as a context manager; afterwards `times` (seconds since the start) and `resident` (bytes)
+    have one entry a sample. A process that ends, ends the samples. A peak shorter than `interval`
+    (seconds) can fall between two samples and be missed: that is in the nature of sampling.
+    """
+
+    def __init__(self, pid: int, interval: float = 0.02) -> None:
+        self.pid = pid
+        self.interval = interval
+        self.times: list[float] = []
+        self.resident: list[int] = []
+        from memory_profiler import memory_usage  # slow to import: not while the clock runs
+
+        self._memory_usage = memory_usage
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Sampler:
+        self._began = time.time()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    @property
+    def peak(self) -> int:
+        """The largest sample, in bytes (0 if there is none)."""
+        return max(self.resident, default=0)
+
+    def _run(self) -> None:
+        # In short stretches: memory_usage can't be told to stop before its timeout.
+        stretch = max(0.1, self.interval)
+        while not self._end.is_set():
+            try:
+                samples = self._memory_usage(
+                    self.pid, interval=self.interval, timeout=stretch, timestamps=True
+                )
+            except Exception:  # psutil's NoSuchProcess, or whatever its other backends raise
+                return
+            for mebibytes, moment in samples:
+                self.times.append(moment - self._began)
+                self.resident.append(int(mebibytes * 1024 * 1024))
+
+
+def _read_one(pid: int) -> Memory | None:
+    """One process of a group; None if it has ended (a zombie has no memory either)."""
+    try:
+        status = _status(pid)
+        rollup = (PROC / str(pid) / "smaps_rollup").read_text()
+    except (MeterError, OSError, KeyError):
+        return None
+    found = re.search(r"^Pss_Anon:\s+(\d+) kB", rollup, re.MULTILINE)
+    anonymous = int(found[1]) * 1024 if found else status["RssAnon"]
+    return Memory(private=anonymous + status["RssShmem"], resident=status["VmRSS"])
+
+
+def _status(pid: int) -> dict[str, int]:
+    """The sizes in `/proc/PID/status`, in bytes."""
+    try:
+        text = (PROC / str(pid) / "status").read_text()
+    except OSError as error:
+        raise MeterError(f"process {pid} is gone: look at its log, then start it again") from error
+    sizes = {key: int(kib) * 1024 for key, kib in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)}
+    if "VmRSS" not in sizes:
+        raise MeterError(f"process {pid} has ended: look at its log, then start it again")
+    return sizes
+
+
+def _group_of(entry: Path) -> int | None:
+    try:
+        stat = (entry / "stat").read_text()
+    except OSError:
+        return None
+    # The name (field 2) may hold spaces and brackets: count the fields after its last bracket.
+    return int(stat.rpartition(")")[2].split()[2])
+
+
+def _psutil_rss(pid: int) -> int:
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error as error:
+        raise MeterError(f"process {pid} is gone: look at its log, then start it again") from error

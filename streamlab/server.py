@@ -1,0 +1,265 @@
+"""A server as a real process: started under the supervisor, waited for, read, stopped.
+
+    with Server("server.py", root="files") as server:
+        requests.get(server.url + "/hello.txt")
+
+The process dies with whoever started it, even when that is killed (see `streamlab.supervise`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from streamlab import files
+from streamlab.errors import ServerError
+from streamlab.files import KiB, MiB
+
+READY = 10.0
+"""Seconds that a server gets from its start to its first line."""
+
+_LISTENING = re.compile(r"^listening on http://127\.0\.0\.1:(\d+)/?\s*$", re.MULTILINE)
+_LOG_TAIL = 4000
+
+
+@dataclass(frozen=True)
+class Cup:
+    """Limits for a server's process, so that what is larger than the cup can't be held in it.
+
+    `data_mib` bounds private writable memory (`RLIMIT_DATA`, MiB) and `stack_kib` each thread's
+    stack (`RLIMIT_STACK`, KiB), which counts into the first. The others are descriptors, processes
+    of this user, CPU seconds, and the size of a written file (MiB). None leaves a limit alone.
+    Source: getrlimit(2). Not `RLIMIT_AS`: that would also forbid a harmless map of a large file.
+    """
+
+    data_mib: int | None = 256
+    stack_kib: int | None = 1024
+    nofile: int | None = None
+    nproc: int | None = None
+    cpu_s: int | None = None
+    fsize_mib: int | None = None
+
+    def limits(self) -> dict[str, int]:
+        """The limits by the names of the `resource` module, in its units."""
+        scale = {"data_mib": MiB, "stack_kib": KiB, "fsize_mib": MiB}
+        names = {key: "RLIMIT_" + key.split("_")[0].upper() for key in asdict(self)}
+        return {
+            names[key]: value * scale.get(key, 1)
+            for key, value in asdict(self).items()
+            if value is not None
+        }
+
+    def __str__(self) -> str:
+        return f"a cup of {self.data_mib} MiB"
+
+
+class Server:
+    """A server's process and how to reach it.
+
+    `file` is a script, run as `python FILE --root ROOT --port PORT`, or, with `app` naming an
+    object in it, an ASGI app, run by `streamlab.serve` with ROOT in `STREAMLAB_ROOT`. With `cup`
+    it runs under those limits (Linux and macOS). `environment` is added to that of this process.
+    `ready` is the time it gets to listen, in seconds.
+    """
+
+    def __init__(
+        self,
+        file: Path | str,
+        root: Path | str = files.FOLDER,
+        *,
+        port: int = 0,
+        app: str | None = None,
+        cup: Cup | None = None,
+        environment: Mapping[str, str] | None = None,
+        ready: float = READY,
+    ) -> None:
+        self.file = Path(file)
+        self.root = Path(root)
+        self.port = port
+        self.app = app
+        self.cup = cup
+        self.environment = dict(environment or {})
+        self.ready = ready
+        self.pid = 0
+        """The process id of the server itself, who leads its process group."""
+        self.url = ""
+        """Where it listens: `http://127.0.0.1:PORT`."""
+        self._supervisor: subprocess.Popen[str] | None = None
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._ended = False
+        self._exit_status: int | None = None
+        self._log_file: Path | None = None
+        self._last_log = ""
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+    @property
+    def command(self) -> list[str]:
+        """The command that runs the server, as for a terminal in this folder."""
+        file = self.file.as_posix()
+        if self.app is not None:
+            return ["python", "-m", "streamlab.serve", f"{file}:{self.app}", f"--port={self.port}"]
+        return ["python", file, f"--root={self.root.as_posix()}", f"--port={self.port}"]
+
+    @property
+    def running(self) -> bool:
+        """Whether the server has been started and has not ended since."""
+        self._take_events()
+        return self._supervisor is not None and not self._ended
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended by itself: its exit status, or minus a signal's number; else None."""
+        self._take_events()
+        return self._exit_status
+
+    def start(self) -> Server:
+        """Start the process and wait until it listens; raises `ServerError` if it does not."""
+        self.stop()
+        if not self.file.is_file():
+            raise ServerError(f"there is no {self.file}: check the name and the folder")
+        self.root.mkdir(parents=True, exist_ok=True)
+        handle, log = tempfile.mkstemp(prefix=f"streamlab-{self.name}-", suffix=".log")
+        os.close(handle)
+        self._log_file = Path(log)
+        try:
+            self._launch()
+            self._await_listening()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the process and all its children; harmless when it has ended already."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            assert supervisor.stdin is not None
+            with suppress(OSError):
+                supervisor.stdin.close()
+            supervisor.wait()  # bounded: it gives the server 2 s, then kills it
+        if self._log_file is not None:
+            self._last_log = self.log()
+            self._log_file.unlink(missing_ok=True)
+            self._log_file = None
+
+    def restart(self) -> Server:
+        """A fresh process in place of the old one."""
+        return self.start()
+
+    def log(self) -> str:
+        """What the server has written to standard output and error, also after its end."""
+        if self._log_file is None:
+            return self._last_log
+        return self._log_file.read_text(errors="replace")
+
+    def __enter__(self) -> Server:
+        return self if self.running else self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Server {self.name}>"
+
+    def _launch(self) -> None:
+        supervise = [sys.executable, "-m", "streamlab.supervise", "--log", str(self._log_file)]
+        if self.cup is not None:
+            supervise += ["--cup", json.dumps(self.cup.limits())]
+        environment = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "STREAMLAB_ROOT": str(self.root.resolve()),
+            **self.environment,
+        }
+        self.pid, self.url = 0, ""
+        self._ended, self._exit_status = False, None
+        self._events = queue.Queue()
+        self._supervisor = subprocess.Popen(
+            [*supervise, "--", sys.executable, *self.command[1:]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            # In a session of its own, an interrupt of the notebook does not reach it; the end of
+            # its standard input always does.
+            start_new_session=os.name == "posix",
+        )
+        carry = threading.Thread(target=_carry, args=(self._supervisor, self._events), daemon=True)
+        carry.start()
+
+    def _await_listening(self) -> None:
+        deadline = time.monotonic() + self.ready
+        while time.monotonic() < deadline:
+            if not self.running:
+                raise ServerError(self._why_it_ended())
+            if self.pid and (port := self._announced_port()) and _accepts(port):
+                self.url = f"http://127.0.0.1:{port}"
+                return
+            time.sleep(0.01)
+        raise ServerError(
+            f"{self.file} did not listen within {self.ready:.0f} s: a server's first line is "
+            f"'listening on http://127.0.0.1:PORT'.{self._what_it_wrote()}"
+        )
+
+    def _announced_port(self) -> int | None:
+        found = _LISTENING.search(self.log())
+        return int(found[1]) if found else None
+
+    def _take_events(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                event = self._events.get_nowait()
+                self.pid = event.get("pid", self.pid)
+                if "exit" in event:
+                    self._ended = True
+                    self._exit_status = event["exit"]
+
+    def _why_it_ended(self) -> str:
+        if "Address already in use" in self.log() or "WinError 10048" in self.log():
+            return (
+                f"port {self.port} is taken by another program: "
+                "choose another one, or leave the port out"
+            )
+        return (
+            f"{self.file} ended at its start with status {self._exit_status}."
+            f"{self._what_it_wrote()}"
+        )
+
+    def _what_it_wrote(self) -> str:
+        log = self.log().strip()
+        return f" It wrote:\n\n{log[-_LOG_TAIL:]}" if log else " It wrote nothing."
+
+
+def _accepts(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def _carry(supervisor: subprocess.Popen[str], events: queue.Queue[dict[str, Any]]) -> None:
+    """Carry the supervisor's lines into a queue; its own end counts as the server's."""
+    assert supervisor.stdout is not None
+    told = False
+    with supervisor.stdout:
+        for line in supervisor.stdout:
+            event = json.loads(line)
+            told = told or "exit" in event
+            events.put(event)
+    if not told:
+        events.put({"exit": None})

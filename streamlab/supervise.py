@@ -1,0 +1,133 @@
+"""A small process between a notebook and a server: `python -m streamlab.supervise -- CMD`.
+
+It holds the lifeline: when its standard input ends, because the notebook's kernel stopped it, was
+restarted or was killed, the server's whole process group gets SIGTERM and, 2 s later, SIGKILL.
+It runs CMD in a session of its own, with its output in a log file and, where told to, in a cup:
+resource limits that leave no room for a whole file. It writes two JSON lines to its standard
+output: `{"pid": N}` once CMD runs, and `{"exit": STATUS}` when CMD has ended by itself.
+
+Standard library only, and small: it must never be what is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+GRACE = 2.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+_POSIX = os.name == "posix"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command under the lifeline until it or standard input ends."""
+    options = _parse(arguments)
+    with open(options.log, "ab", buffering=0) as log:
+        try:
+            child = subprocess.Popen(
+                options.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=_POSIX,
+                preexec_fn=_limiter(json.loads(options.cup)) if _POSIX else None,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            log.write(f"could not start {options.command[0]}: {error}\n".encode())
+            return 1
+    _tell(pid=child.pid)
+    reporter = threading.Thread(target=_report_exit, args=(child,), daemon=True)
+    reporter.start()
+    with suppress(KeyboardInterrupt):
+        while sys.stdin.buffer.read(4096):
+            pass
+    _end_group(child)
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m streamlab.supervise", description=__doc__)
+    parser.add_argument("--log", default=os.devnull, help="file for the output of CMD")
+    parser.add_argument("--cup", default="{}", help='limits as JSON, {"RLIMIT_DATA": bytes, ...}')
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- CMD [ARGUMENT ...]")
+    options = parser.parse_args(arguments)
+    if options.command[:1] == ["--"]:
+        del options.command[0]
+    if not options.command:
+        parser.error("no command given after --")
+    return options
+
+
+def _limiter(limits: dict[str, int]) -> Callable[[], None] | None:
+    """What sets the limits in the child, before it becomes CMD."""
+    if not limits:
+        return None
+    import resource
+
+    def limit() -> None:
+        for name, value in limits.items():
+            which = getattr(resource, name)
+            hard = resource.getrlimit(which)[1]
+            if hard != resource.RLIM_INFINITY:
+                value = min(value, hard)
+            resource.setrlimit(which, (value, value))
+
+    return limit
+
+
+def _tell(**message: object) -> None:
+    with suppress(OSError):  # nobody listens any more
+        print(json.dumps(message), flush=True)
+
+
+def _report_exit(child: subprocess.Popen[bytes]) -> None:
+    """Say how CMD ended, but leave it a zombie: its pid, and so its group's, stays taken."""
+    if hasattr(os, "waitid"):
+        with suppress(ChildProcessError):  # ended and waited for by _end_group
+            info = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            assert info is not None
+            exited = info.si_code == os.CLD_EXITED
+            _tell(exit=info.si_status if exited else -info.si_status)
+    else:
+        _tell(exit=child.wait())
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    if not _POSIX:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE)
+        child.kill()
+        return
+    with suppress(OSError):
+        os.killpg(child.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline:
+        if child.poll() is not None and not _group_exists(child.pid):
+            return
+        time.sleep(0.01)
+    with suppress(OSError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _group_exists(group: int) -> bool:
+    """Whether a process group has members, its leader having been waited for."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
