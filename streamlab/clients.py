@@ -61,9 +61,8 @@ class Job:
     """An order for a crowd: `clients` downloads of `path` from 127.0.0.1:`port`.
 
     `source` is the file whose bytes the body must have (None: only lengths are checked). `first` is
-    in bytes. With `in_turn` each client comes when the one before has its first bytes, and the
-    first failure ends the coming. `warmup` is a path to download once, before all. `timeout` is
-    for the whole job, in seconds.
+    in bytes. `warmup` is a path to download once, before all. `timeout` is for the whole job, in
+    seconds.
     """
 
     port: int
@@ -73,7 +72,6 @@ class Job:
     source: str | None = None
     warmup: str | None = None
     first: int = FIRST
-    in_turn: bool = False
     timeout: float = 60.0
 
 
@@ -97,10 +95,10 @@ def download(url: str, source: Path | str | None = None, timeout: float = 60.0) 
 
 
 class Crowd:
-    """Many clients in a process of their own, in three steps: warm up, arrive, finish.
+    """Many clients in a process of their own, who arrive, wait for each other, and finish.
 
-    Each step returns when all clients have done it. Used as a context manager, which ends the
-    process. Raises `DownloadError` when that process fails or takes longer than the job's timeout.
+    Used as a context manager: its beginning starts that process and warms the server up, its end
+    ends the process. Raises `DownloadError` when that process fails or is overdue.
     """
 
     def __init__(self, job: Job) -> None:
@@ -128,16 +126,20 @@ class Crowd:
         self._process.communicate()
 
     def arrive(self) -> list[Download]:
-        """Let all clients come; returns how far each got once the last has its first bytes."""
-        return self._step("arrive", "arrived")
+        """Let all clients come at once; returns how far they are when all have first bytes."""
+        return self._order("arrive")
+
+    def arrive_one(self) -> Download:
+        """Let one more client come; returns how far it is once it has its first bytes."""
+        return self._order("arrive one")[0]
 
     def finish(self) -> list[Download]:
-        """Let all clients end as their pace says; returns all downloads."""
-        return self._step("finish", "finished")
+        """Let all who came end as their pace says; returns all downloads."""
+        return self._order("finish")
 
-    def _step(self, order: str, answer: str) -> list[Download]:
-        self._say(order)
-        return [Download(**each) for each in self._hear(answer)]
+    def _order(self, what: str) -> list[Download]:
+        self._say(what)
+        return [Download(**each) for each in self._hear(what)]
 
     def _say(self, message: object) -> None:
         assert self._process.stdin is not None
@@ -311,25 +313,16 @@ async def _run_job(job: Job) -> None:
         if result.error is not None:
             raise DownloadError(f"{job.warmup}: {result.error}")
     _tell("ready")
-    await orders.get()
     may_finish = asyncio.Event()
-    if job.pace == "fast":
-        may_finish.set()
-    clients: list[_Client] = []
     tasks: list[asyncio.Task[Download]] = []
-    for _ in range(job.clients):
-        clients.append(client := _Client(job))
-        tasks.append(asyncio.create_task(client.run(may_finish)))
-        if job.in_turn:
+    while (order := await orders.get()) != "finish":
+        arriving = [_Client(job) for _ in range(1 if order == "arrive one" else job.clients)]
+        tasks += [asyncio.create_task(client.run(may_finish)) for client in arriving]
+        for client in arriving:
             await client.has_first.wait()
-            if client.result.error is not None:
-                break
-    for client in clients:
-        await client.has_first.wait()
-    _tell("arrived", [asdict(client.result) for client in clients])
-    await orders.get()
+        _tell(order, [asdict(client.result) for client in arriving])
     may_finish.set()
-    _tell("finished", [asdict(await task) for task in tasks])
+    _tell(order, [asdict(await task) for task in tasks])
 
 
 def _read_orders(orders: asyncio.Queue[str]) -> None:
@@ -338,7 +331,7 @@ def _read_orders(orders: asyncio.Queue[str]) -> None:
 
     def read() -> None:
         for line in sys.stdin:
-            loop.call_soon_threadsafe(orders.put_nowait, line)
+            loop.call_soon_threadsafe(orders.put_nowait, json.loads(line))
         os._exit(1)
 
     threading.Thread(target=read, daemon=True).start()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from streamlab.experiment import Measurement
+from streamlab.experiment import Filling, Measurement
 from streamlab.files import MiB, size_text
 
 if TYPE_CHECKING:
@@ -314,6 +314,50 @@ def growth_chart(
         axes.set(title=title, xlabel=xlabel, ylabel="MiB above the idle server")
         axes.set_ylim(bottom=0)
         axes.margins(y=0.18)
+        return Chart(figure, says)
+
+
+def cup_chart(filling: Filling, cup: int, client: int, title: str, says: str) -> Chart:
+    """How a cup of `cup` bytes filled, client by client; `client` is what one should take (bytes).
+
+    Drawn are the private memory that was measured when each client had its first bytes and, if one
+    was not served, hatched, what it would have taken it to.
+    """
+    with canvas() as (figure, [axes]):
+        heights = [(filling.baseline + step) / MiB for step in filling.steps]
+        numbers = list(range(1, len(heights) + 1))
+        axes.bar(numbers, heights, width=1.0 if len(heights) > 50 else 0.8, color=RIVER)
+        if filling.failed_at is not None:
+            last = heights[-1] if heights else filling.baseline / MiB
+            axes.bar(
+                filling.failed_at,
+                last + client / MiB,
+                color="white",
+                edgecolor=LOAD_ALL,
+                hatch="////",
+                linewidth=1.5,
+            )
+            axes.annotate(
+                f"client {filling.failed_at}: no room",
+                (filling.failed_at, last + client / MiB),
+                xytext=(0, 6),
+                textcoords="offset points",
+                ha="center",
+                color=LOAD_ALL,
+                weight="bold",
+            )
+        axes.axhline(cup / MiB, color=INK, linewidth=1.6)
+        axes.annotate(
+            f"the rim: {size_text(cup)}",
+            (0, cup / MiB),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 5),
+            textcoords="offset points",
+            weight="bold",
+        )
+        axes.set(title=title, xlabel="clients served at the same time", ylabel="MiB held")
+        axes.set_ylim(0, 1.25 * max([cup / MiB, *heights]))
+        axes.grid(visible=False, axis="x")
         return Chart(figure, says)
 
 

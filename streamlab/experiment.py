@@ -9,14 +9,13 @@ overlap, and the figure would be an accident.
 from __future__ import annotations
 
 import statistics
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamlab.clients import Crowd, Download, Job, Pace
-from streamlab.errors import DownloadError, MeterError, ServerError
+from streamlab.errors import DownloadError, ServerError
 from streamlab.files import KiB, random_file, size_text
-from streamlab.memory import Sampler, high_water, memory_of, reset_high_water
+from streamlab.memory import Sampler, high_water, memory_of, reset_high_water, socket_buffers
 from streamlab.server import Server
 
 WARMUP = 4 * KiB
@@ -40,6 +39,9 @@ class Measurement:
     """The kernel's high-water mark above the RSS of the baseline; None where there is none."""
     resident: int
     """RSS above that of the baseline, on the same plateau: also counts mapped files."""
+    socket_buffers: int | None
+    """What the kernel held for all TCP connections of this machine above the baseline, on the same
+    plateau: no process's memory. None where the system does not tell."""
     first_bytes: tuple[float, ...]
     """Each client's time to the first byte of its body."""
     seconds: float
@@ -86,10 +88,12 @@ class Filling:
     """How many got their first bytes, all those before them still connected."""
     completed: int
     """How many had the whole file in the end, once nobody else was to come."""
-    growth: int
-    """Private memory above the baseline when the last one came (0 if the server had died)."""
     error: str | None
     """What the first client that was not served was told; None if all were."""
+    baseline: int
+    """Private memory after one small request."""
+    steps: tuple[int, ...]
+    """Private memory above the baseline as each client served had its first bytes."""
     exit_status: int | None
     """The server's, if it died."""
     log: str
@@ -123,11 +127,11 @@ def measure(
     """
     job = _job(server, path, clients, pace, source, timeout)
     with _crowd(server, job, fresh) as crowd:
-        before = memory_of(server.pid)
+        before, buffers_before = memory_of(server.pid), socket_buffers()
         reset_high_water(server.pid)
         with Sampler(server.pid, interval) as sampler:
             _all_well(crowd.arrive(), server)
-            plateau = memory_of(server.pid)
+            plateau, buffers = memory_of(server.pid), socket_buffers()
             downloads = _all_well(crowd.finish(), server)
         mark = high_water(server.pid)
         peak = None if mark is None else mark - before.resident
@@ -143,6 +147,7 @@ def measure(
         growth=max(0, growth),
         peak=None if peak is None else max(0, peak),
         resident=max(0, plateau.resident - before.resident),
+        socket_buffers=None if buffers is None else max(0, buffers - (buffers_before or 0)),
         first_bytes=tuple(each.first_byte for each in downloads if each.first_byte is not None),
         seconds=max(each.seconds for each in downloads),
         received=sum(each.size for each in downloads),
@@ -166,21 +171,23 @@ def fill(
     Each takes its first bytes and waits while the next one comes; after the last one, all of them
     read on to the end. Here a failure is a result: see `Filling`. Arguments as for `measure`.
     """
-    job = _job(server, path, clients, "slow", source, timeout, in_turn=True)
+    job = _job(server, path, clients, "slow", source, timeout)
+    steps: list[int] = []
+    error: str | None = None
     with _crowd(server, job, fresh) as crowd:
-        before = memory_of(server.pid)
-        downloads = crowd.arrive()
-        growth = 0
-        with suppress(MeterError):  # it has died
-            growth = max(0, memory_of(server.pid).private - before.private)
-        errors = [each.error for each in downloads if each.error is not None]
+        baseline = memory_of(server.pid).private
+        while error is None and len(steps) < clients:
+            error = crowd.arrive_one().error
+            if error is None:
+                steps.append(max(0, memory_of(server.pid).private - baseline))
         completed = sum(each.error is None for each in crowd.finish())
     return Filling(
         clients=clients,
-        served=len(downloads) - len(errors),
+        served=len(steps),
         completed=completed,
-        growth=growth,
-        error=errors[0] if errors else None,
+        error=error,
+        baseline=baseline,
+        steps=tuple(steps),
         exit_status=server.exit_status,
         log=server.log(),
     )
@@ -193,7 +200,6 @@ def _job(
     pace: Pace,
     source: Path | str | None,
     timeout: float,
-    in_turn: bool = False,
 ) -> Job:
     if clients < 1:
         raise DownloadError(f"{clients} clients can't be measured: one at least")
@@ -212,7 +218,6 @@ def _job(
         pace=pace,
         source=str(source.resolve()),
         warmup=f"{folder}/warmup.bin",
-        in_turn=in_turn,
         timeout=timeout,
     )
 

@@ -18,6 +18,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,31 @@ def open_files(pid: int) -> list[str]:
         with suppress(OSError):  # closed since it was listed
             targets.append(os.readlink(descriptor))
     return targets
+
+
+def socket_buffers() -> int | None:
+    """What the kernel holds for all TCP sockets of this machine, in bytes; None off Linux.
+
+    No process's memory, though a container's limit counts it
+    (Linux kernel, Documentation/networking/proc_net_tcp.rst and tcp(7), `tcp_mem`).
+    """
+    try:
+        text = (PROC / "net" / "sockstat").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^TCP:.* mem (\d+)", text, re.MULTILINE)
+    return int(found[1]) * os.sysconf("SC_PAGE_SIZE") if found else None
+
+
+def settled(count: Callable[[], int], timeout: float = 5.0) -> int:
+    """The value of `count()` once unchanged for half a second, or after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    value, since = count(), time.monotonic()
+    while time.monotonic() < min(deadline, since + 0.5):
+        time.sleep(0.05)
+        if (latest := count()) != value:
+            value, since = latest, time.monotonic()
+    return value
 
 
 class Sampler:
