@@ -97,7 +97,8 @@ def random_file(
             file.write(source.randbytes(min(_BLOCK, size - start)))
 
     path = _path(folder, name or f"{_compact(size)}.bin")
-    return _make(path, size, fill)
+    first = random.Random(seed).randbytes(min(_BLOCK, max(size, 0)))
+    return _make(path, size, fill, begins=first)
 
 
 def text_file(
@@ -106,6 +107,8 @@ def text_file(
     """A file of `size` bytes of ASCII text in lines, but for its `last` character (UTF-8)."""
     line = b"the river runs through the cup, a sip at a time, all day long\r\n"
     tail = last.encode()
+    if 0 <= size < len(tail):
+        raise FileError(f"a text that ends in {last!r} has {len(tail)} bytes at least, not {size}")
 
     def fill(file: BinaryIO) -> None:
         block = line * (_BLOCK // len(line))
@@ -115,7 +118,7 @@ def text_file(
         file.write(tail)
 
     path = _path(folder, name or f"{_compact(size)}.txt")
-    return _make(path, size, fill)
+    return _make(path, size, fill, begins=line[: size - len(tail)], ends=tail)
 
 
 def sparse_file(
@@ -130,13 +133,15 @@ def sparse_file(
     Each island is 64 KiB of random data (less in a small file); the first one begins at byte 0 and
     the last one ends with the file.
     """
+    _check_size(size)
     source = random.Random(seed)
-    length = min(64 * KiB, size)
+    length = min(64 * KiB, size // 2 or size)
     last = size - length
     offsets = sorted({0, last, *(source.randrange(last + 1) for _ in range(islands - 2))})
     placed: list[Island] = []
     for offset in offsets:
-        if not placed or offset >= placed[-1].offset + length:
+        clear_of_last = offset == last or offset + length <= last
+        if clear_of_last and (not placed or offset >= placed[-1].offset + length):
             placed.append(Island(offset, source.randbytes(length)))
 
     def fill(file: BinaryIO) -> None:
@@ -159,11 +164,17 @@ def _path(folder: Path | str, name: str) -> Path:
     return Path(folder) / name
 
 
-def _make(path: Path, size: int, fill: Filler) -> SampleFile:
-    """Write `path` whole or not at all; keep one that has the right size already."""
+def _check_size(size: int) -> None:
     if size < 0:
         raise FileError(f"a file can't have {size} bytes")
-    if not (path.is_file() and path.stat().st_size == size):
+
+
+def _make(
+    path: Path, size: int, fill: Filler, begins: bytes = b"", ends: bytes = b""
+) -> SampleFile:
+    """Write `path` whole or not at all; keep one of the right size that begins and ends so."""
+    _check_size(size)
+    if not _is_made(path, size, begins, ends):
         with _explained(path, size):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
@@ -175,6 +186,16 @@ def _make(path: Path, size: int, fill: Filler) -> SampleFile:
             finally:
                 Path(part).unlink(missing_ok=True)
     return SampleFile(path, size)
+
+
+def _is_made(path: Path, size: int, begins: bytes, ends: bytes) -> bool:
+    if not (path.is_file() and path.stat().st_size == size):
+        return False
+    with path.open("rb") as file:
+        if file.read(len(begins)) != begins:
+            return False
+        file.seek(size - len(ends))
+        return file.read(len(ends)) == ends
 
 
 @contextmanager
