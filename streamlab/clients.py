@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import socket
+import string
 import subprocess
 import sys
 import threading
@@ -83,7 +84,7 @@ def download(url: str, source: Path | str | None = None, timeout: float = 60.0) 
     parts = urlsplit(url)
     job = Job(
         port=parts.port or 80,
-        path=parts.path or "/",
+        path=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         pace="fast",
         source=str(source) if source is not None else None,
         timeout=timeout,
@@ -250,7 +251,9 @@ class _Client:
             async for piece in _unchunked(sock, rest):
                 yield piece
             return
-        length = int(headers["content-length"]) if "content-length" in headers else None
+        length = None
+        if "content-length" in headers:
+            length = _number(headers["content-length"], 10, "Content-Length")
         received = 0
         while length is None or received < length:
             piece = rest or await loop.sock_recv(sock, PIECE)
@@ -287,7 +290,7 @@ async def _unchunked(sock: socket.socket, rest: bytes) -> AsyncIterator[bytes]:
         while b"\r\n" not in buffer:
             await more()
         line, _, _ = buffer.partition(b"\r\n")
-        left = int(line.split(b";")[0], 16)
+        left = _number(line.split(b";")[0].strip().decode("latin-1"), 16, "a chunk's size")
         del buffer[: len(line) + 2]
         if left == 0:
             return
@@ -303,6 +306,8 @@ async def _unchunked(sock: socket.socket, rest: bytes) -> AsyncIterator[bytes]:
         del buffer[:2]
 
 
+        if buffer[:2] != b"\r\n":
+            raise DownloadError("a chunk is longer than its size line says")
 async def _run_job(job: Job) -> None:
     """The child's side of a `Crowd`."""
     orders: asyncio.Queue[str] = asyncio.Queue()
@@ -352,6 +357,13 @@ def _one_line(error: Exception) -> str:
 def _cut_short(received: int, wanted: int) -> str:
     if received > wanted:
         return f"{received - wanted} bytes too many"
+def _number(text: str, base: int, what: str) -> int:
+    digits = string.hexdigits if base == 16 else string.digits
+    if not text or text.strip(digits):
+        raise DownloadError(f"{what} is {text[:60]!r}, which is no number")
+    return int(text, base)
+
+
     return f"cut short: {size_text(received)} of {size_text(wanted)}"
 
 
