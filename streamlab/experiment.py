@@ -9,7 +9,10 @@ overlap, and the figure would be an accident.
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from streamlab.clients import Crowd, Download, Job, Pace
@@ -181,6 +184,8 @@ def fill(
             if error is None:
                 steps.append(max(0, memory_of(server.pid).private - baseline))
         completed = sum(each.error is None for each in crowd.finish())
+        if error is not None:
+            _await_end(server)
     return Filling(
         clients=clients,
         served=len(steps),
@@ -191,6 +196,13 @@ def fill(
         exit_status=server.exit_status,
         log=server.log(),
     )
+
+
+def _await_end(server: Server) -> None:
+    """Give the news of a server's end, if it has ended, a second to arrive."""
+    deadline = time.monotonic() + 1
+    while server.running and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _job(

@@ -147,6 +147,8 @@ class Server:
 
     def stop(self) -> None:
         """End the process and all its children; harmless when it has ended already."""
+        self._take_events()
+        self._events = queue.Queue()  # how it ends from here on is not by itself
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             assert supervisor.stdin is not None
@@ -213,7 +215,7 @@ class Server:
                 return
             time.sleep(0.01)
         raise ServerError(
-            f"{self.file} did not listen within {self.ready:.0f} s: a server's first line is "
+            f"{self.file} did not listen within {self.ready:g} s: a server's first line is "
             f"'listening on http://127.0.0.1:PORT'.{self._what_it_wrote()}"
         )
 
