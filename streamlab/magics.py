@@ -51,7 +51,7 @@ class _Magic:
             old.stop()
         file = FOLDER / f"{options.name}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(cell)
+        file.write_text(cell, encoding="utf-8")
         cup = Cup(options.cup, options.stack) if options.cup else None
         server = Server(file, options.root, port=options.port, app=options.app, cup=cup)
         server.start()
@@ -74,7 +74,11 @@ def _parse(line: str) -> argparse.Namespace:
     parser.add_argument("--app", default=None)
     parser.add_argument("--cup", type=int, default=None)
     parser.add_argument("--stack", type=int, default=1024)
-    options = parser.parse_args(shlex.split(line))
+    try:
+        words = shlex.split(line)
+    except ValueError as error:  # a quotation mark without its partner
+        parser.error(str(error).lower())
+    options = parser.parse_args(words)
     if not re.fullmatch(r"[A-Za-z_]\w*", options.name) or keyword.iskeyword(options.name):
         parser.error(f"{options.name!r} can't be a variable's name")
     if options.cup and sys.platform == "win32":
