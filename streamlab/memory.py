@@ -167,6 +167,8 @@ class Sampler:
             except Exception:  # psutil's NoSuchProcess, or whatever its other backends raise
                 return
             for mebibytes, moment in samples:
+                if not mebibytes:  # a zombie holds nothing: it has ended
+                    return
                 self.times.append(moment - self._began)
                 self.resident.append(int(mebibytes * 1024 * 1024))
 
