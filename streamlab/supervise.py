@@ -5,6 +5,7 @@ restarted or was killed, the server's whole process group gets SIGTERM and, 2 s 
 It runs CMD in a session of its own, with its output in a log file and, where told to, in a cup:
 resource limits that leave no room for a whole file. It writes two JSON lines to its standard
 output: `{"pid": N}` once CMD runs, and `{"exit": STATUS}` when CMD has ended by itself.
+Should this process itself be killed, which nobody can catch, Linux kills CMD with it.
 
 Standard library only, and small: it must never be what is measured.
 """
@@ -12,6 +13,7 @@ Standard library only, and small: it must never be what is measured.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import signal
@@ -26,6 +28,8 @@ GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 
 _POSIX = os.name == "posix"
+_PR_SET_PDEATHSIG = 1
+"""From <sys/prctl.h>: the signal that a process gets when its parent ends."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=_POSIX,
-                preexec_fn=_limiter(json.loads(options.cup)) if _POSIX else None,
+                preexec_fn=_preparation(json.loads(options.cup)) if _POSIX else None,
             )
         except (OSError, subprocess.SubprocessError) as error:
             log.write(f"could not start {options.command[0]}: {error}\n".encode())
@@ -67,13 +71,19 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _limiter(limits: dict[str, int]) -> Callable[[], None] | None:
-    """What sets the limits in the child, before it becomes CMD."""
-    if not limits:
-        return None
+def _preparation(limits: dict[str, int]) -> Callable[[], None]:
+    """What the child does before it becomes CMD: tie its life to this process, set its limits."""
     import resource
 
-    def limit() -> None:
+    supervisor = os.getpid()
+    # The signal comes when the *thread* that started the child ends: here, the main thread.
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+            if os.getppid() != supervisor:  # killed before the tie was made
+                os._exit(1)
         for name, value in limits.items():
             which = getattr(resource, name)
             hard = resource.getrlimit(which)[1]
@@ -81,7 +91,7 @@ def _limiter(limits: dict[str, int]) -> Callable[[], None] | None:
                 value = min(value, hard)
             resource.setrlimit(which, (value, value))
 
-    return limit
+    return prepare
 
 
 def _tell(**message: object) -> None:
