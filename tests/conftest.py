@@ -1,0 +1,123 @@
+"""What the tests share: tiny servers, real or scripted, and ways to see whether processes live."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import streamlab
+from streamlab import MiB, Server
+from streamlab.files import SampleFile
+
+PATIENCE = 20.0
+"""Seconds that anything may take on a busy machine before a test gives up on it."""
+
+SERVERS = Path(__file__).parent / "servers"
+
+Answer = Callable[..., str]
+Launch = Callable[..., Server]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _becomes(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.fixture
+def alive() -> Callable[[int], bool]:
+    """Whether a process runs; a zombie does not."""
+    return _is_alive
+
+
+@pytest.fixture
+def becomes() -> Callable[[Callable[[], bool]], bool]:
+    """Wait until something is true; False if it never is."""
+    return _becomes
+
+
+@pytest.fixture
+def servers() -> Path:
+    """The folder of the tests' own servers."""
+    return SERVERS
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Make a `Server` of one of `tests/servers`, not started yet; it is stopped afterwards."""
+    made: list[Server] = []
+
+    def make(name: str, root: Path = tmp_path, **options: Any) -> Server:
+        server = Server(SERVERS / f"{name}.py", root, **options)
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture
+def answering() -> Iterator[Answer]:
+    """Answer the next request on a new port with given bytes, then close; returns the URL."""
+    listeners: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def answer(*pieces: bytes, reset: bool = False) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def serve() -> None:
+            listener.settimeout(PATIENCE)
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(PATIENCE)
+                requests.append(connection.recv(65536))
+                for piece in pieces:
+                    connection.sendall(piece)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        threads.append(thread)
+        thread.start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/file.bin"
+
+    requests: list[bytes] = []
+    answer.requests = requests  # type: ignore[attr-defined]
+    yield answer
+    for listener in listeners:
+        listener.close()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> SampleFile:
+    """A file of 40 MiB, alone in a folder; large enough that a block of it is always mapped."""
+    return streamlab.random_file(40 * MiB, folder=tmp_path_factory.mktemp("large"))

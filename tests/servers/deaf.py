@@ -1,0 +1,7 @@
+"""Says something, but never listens."""
+
+import os
+import time
+
+print("I am", os.getpid(), flush=True)
+time.sleep(600)

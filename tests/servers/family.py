@@ -1,0 +1,20 @@
+"""Has a grandchild that ignores SIGTERM and whose parent has ended; POSIX only."""
+
+import os
+import signal
+import time
+from socket import create_server
+
+from streamlab.serve import HOST, announce
+
+child = os.fork()
+if child == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        print("grandchild", os.getpid(), flush=True)
+        time.sleep(600)
+    os._exit(0)
+os.waitpid(child, 0)
+with create_server((HOST, 0)) as listener:
+    announce(listener.getsockname()[1])
+    time.sleep(600)

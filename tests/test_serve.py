@@ -1,0 +1,204 @@
+"""What runs inside a server's process: `serve_files` for scripts, uvicorn for apps."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from streamlab import Cup, KiB, MiB, Server, ServerError, download, random_file, sparse_file
+from streamlab.serve import announce, load_app, serve_files
+
+Launch = Callable[..., Server]
+Becomes = Callable[[Callable[[], bool]], bool]
+
+
+def connected(server: Server) -> socket.socket:
+    """A connection to a server."""
+    port = int(server.url.rpartition(":")[2])
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def answered(server: Server, request: str) -> bytes:
+    """All that a server sends for a request, until it closes the connection."""
+    with connected(server) as client:
+        client.sendall(request.encode())
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_serves_whole_files(launch: Launch, tmp_path: Path) -> None:
+    """Status, headers and body of an answer are right to the byte."""
+    sample = random_file(300 * KiB, folder=tmp_path)
+    answer = answered(launch("streaming").start(), f"GET {sample.url} HTTP/1.1\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 200 " in head.split(b"\r\n")[0]
+    assert b"Content-Length: 307200" in head
+    assert b"Content-Type: application/octet-stream" in head
+    assert body == sample.path.read_bytes()
+
+
+def test_serves_folders_within_the_root(launch: Launch, tmp_path: Path) -> None:
+    """A file deeper in the root is found."""
+    sample = random_file(10, folder=tmp_path / "a" / "b")
+    started = launch("streaming").start()
+    assert download(f"{started.url}/a/b{sample.url}", sample.path).size == 10
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/", "/folder", "/../secret", "//etc/hostname"])
+def test_anything_else_is_404(launch: Launch, tmp_path: Path, path: str) -> None:
+    """No file, a folder, or a way out of the root is a 404."""
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "root" / "folder").mkdir(parents=True)
+    started = launch("streaming", tmp_path / "root").start()
+    answer = answered(started, f"GET {path} HTTP/1.1\r\n\r\n")
+    assert b" 404 " in answer.split(b"\r\n")[0]
+    assert b"secret" not in answer
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links need rights on Windows")
+def test_a_link_is_no_way_out(launch: Launch, tmp_path: Path) -> None:
+    """A symbolic link that leads out of the root is a 404 too."""
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "secret")
+    started = launch("streaming", tmp_path / "root").start()
+    assert b" 404 " in answered(started, "GET /link HTTP/1.1\r\n\r\n").split(b"\r\n")[0]
+
+
+def test_a_client_that_leaves_ends_its_own_request(launch: Launch, tmp_path: Path) -> None:
+    """After a client left in the middle, others are served and the log holds no traceback."""
+    sample = sparse_file(64 * MiB, folder=tmp_path)
+    small = random_file(10, folder=tmp_path)
+    started = launch("streaming").start()
+    with connected(started) as client:
+        client.sendall(f"GET {sample.url} HTTP/1.1\r\n\r\n".encode())
+        assert client.recv(1000)
+    assert download(started.url + small.url, small.path).size == 10
+    time.sleep(0.2)
+    assert "Traceback" not in started.log()
+    assert started.running
+
+
+@pytest.mark.needs("linux")
+def test_memory_error_ends_the_process(launch: Launch, tmp_path: Path, becomes: Becomes) -> None:
+    """A server without memory dies with status 1 and says why."""
+    sample = sparse_file(300 * MiB, folder=tmp_path)
+    started = launch("load_all", cup=Cup(128)).start()
+    assert answered(started, f"GET {sample.url} HTTP/1.1\r\n\r\n") == b""
+    assert becomes(lambda: not started.running)
+    assert started.exit_status == 1
+    assert started.log().rstrip().endswith("MemoryError")
+
+
+def test_other_errors_end_one_request(launch: Launch, tmp_path: Path) -> None:
+    """An exception in `send` is in the log, and the server goes on."""
+    script = tmp_path / "faulty.py"
+    script.write_text(
+        "from streamlab.serve import serve_files\n"
+        "def send(path, response):\n"
+        "    if path.name == 'bad': raise ValueError('muddy')\n"
+        "    response.start(0)\n"
+        "serve_files(send)\n"
+    )
+    (tmp_path / "bad").touch()
+    (tmp_path / "good").touch()
+    with Server(script, tmp_path) as started:
+        assert answered(started, "GET /bad HTTP/1.1\r\n\r\n") == b""
+        assert "ValueError: muddy" in started.log()
+        assert b" 200 " in answered(started, "GET /good HTTP/1.1\r\n\r\n")
+
+
+def test_listens_on_the_loopback_alone(launch: Launch) -> None:
+    """Nobody but this machine can reach a server of the course."""
+    for started in (launch("streaming").start(), launch("app", app="app").start()):
+        listening = [
+            each.laddr.ip
+            for each in psutil.Process(started.pid).net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN
+        ]
+        assert listening == ["127.0.0.1"]
+
+
+def test_announce(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first line is the one that `Server` waits for."""
+    announce(8000)
+    assert capsys.readouterr().out == "listening on http://127.0.0.1:8000\n"
+
+
+def test_options_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown option of a script is an error before anything listens."""
+    monkeypatch.setattr(sys, "argv", ["server.py", "--prot=8000"])
+    with pytest.raises(SystemExit) as caught:
+        serve_files(lambda path, response: None)
+    assert caught.value.code == 2
+
+
+def test_app_answers(launch: Launch, tmp_path: Path) -> None:
+    """An ASGI app runs in the server's process and finds its folder in STREAMLAB_ROOT."""
+    sample = random_file(200 * KiB, folder=tmp_path)
+    started = launch("app", app="app").start()
+    assert download(started.url + sample.url, sample.path).size == 200 * KiB
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(started.url + "/pid", timeout=20) as response:
+        assert json.load(response) == started.pid
+
+
+def test_app_sends_small_answers_at_once(launch: Launch) -> None:
+    """TCP_NODELAY is set on every connection, or small keep-alive answers would wait for ACKs."""
+    started = launch("app", app="app").start()
+    with connected(started), connected(started) as client:
+        client.sendall(b"GET /nodelay HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    set_on: list[Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert set_on and all(set_on)
+
+
+def test_app_stops_while_a_client_holds_a_connection(launch: Launch, tmp_path: Path) -> None:
+    """A client that stalls does not keep an app alive."""
+    sample = sparse_file(64 * MiB, folder=tmp_path)
+    started = launch("app", app="app").start()
+    with connected(started) as client:
+        client.sendall(f"GET {sample.url} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert client.recv(1000)
+        started.stop()
+    assert not psutil.pid_exists(started.pid)
+
+
+def test_app_of_another_name(launch: Launch) -> None:
+    """A name that the file does not have is told in one line."""
+    with pytest.raises(ServerError, match=r"app\.py has no 'application': name your app"):
+        launch("app", app="application").start()
+
+
+@pytest.mark.parametrize("target", ["app", ":app", "readme.txt:app"])
+def test_target_that_is_none(target: str) -> None:
+    """What is not FILE:NAME is refused with an example."""
+    with pytest.raises(SystemExit, match=r"is not FILE:NAME, such as app\.py:app"):
+        load_app(target)
+
+
+def test_load_app(servers: Path, tmp_path: Path) -> None:
+    """The object of that name is what is loaded, the file's own imports done."""
+    (tmp_path / "tiny_app.py").write_text("import math\nthing = math.floor(7.5)\n")
+    assert load_app(f"{tmp_path / 'tiny_app.py'}:thing") == 7
+
+
+def test_script_needs_no_package() -> None:
+    """`streamlab.serve` loads the standard library alone: small servers stay small."""
+    program = (
+        "import sys; before = set(sys.modules); import streamlab.serve; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}"
+        " - sys.stdlib_module_names))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout.split() == ["streamlab"], ran.stderr

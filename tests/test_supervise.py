@@ -1,0 +1,168 @@
+"""The supervisor by itself: its lines, its lifeline, and what its own end does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from streamlab import Server, supervise
+
+Alive = Callable[[int], bool]
+Becomes = Callable[[Callable[[], bool]], bool]
+Run = Callable[..., "subprocess.Popen[str]"]
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Start a supervisor with its lifeline in our hand; ended afterwards."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamlab.supervise", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.communicate(timeout=20)
+
+
+def told(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The next line that a supervisor writes."""
+    assert process.stdout is not None
+    line: dict[str, Any] = json.loads(process.stdout.readline())
+    return line
+
+
+def test_tells_pid_and_exit(run: Run) -> None:
+    """It says which process runs, and with which status it ended."""
+    process = run("--", sys.executable, "-c", "raise SystemExit(7)")
+    assert told(process)["pid"] > 0
+    assert told(process) == {"exit": 7}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are of POSIX")
+def test_tells_a_signal(run: Run) -> None:
+    """A command that was killed ends with minus the signal."""
+    process = run("--", *SLEEP)
+    os.kill(told(process)["pid"], signal.SIGKILL)
+    assert told(process) == {"exit": -signal.SIGKILL}
+
+
+def test_end_of_input_ends_the_command(run: Run, alive: Alive) -> None:
+    """When the lifeline is let go, the command ends and the supervisor too, with status 0."""
+    process = run("--", *SLEEP)
+    pid = told(process)["pid"]
+    assert alive(pid)
+    process.communicate(timeout=20)
+    assert not alive(pid)
+    assert process.returncode == 0
+
+
+def test_output_goes_to_the_log_alone(run: Run, tmp_path: Path) -> None:
+    """Both streams of the command are in the log, after what it held; its input is empty."""
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    program = (
+        "import sys; print('out', flush=True); print('err', file=sys.stderr); "
+        "print(repr(sys.stdin.read()))"
+    )
+    process = run("--log", str(log), "--", sys.executable, "-c", program)
+    assert "pid" in told(process)
+    assert told(process) == {"exit": 0}
+    assert log.read_text() == "before\nout\nerr\n''\n"
+    assert process.communicate(timeout=20) == ("", "")
+
+
+def test_the_command_outlives_an_interrupt(run: Run, alive: Alive) -> None:
+    """It is in a session of its own: a signal to the supervisor's group does not reach it."""
+    process = run("--", *SLEEP)
+    pid = told(process)["pid"]
+    if os.name == "posix":
+        assert os.getsid(pid) == os.getpgid(pid) == pid
+    assert alive(pid)
+
+
+def test_command_that_does_not_exist(run: Run, tmp_path: Path) -> None:
+    """A command that can't be started is status 1, and the log says why."""
+    log = tmp_path / "log"
+    process = run("--log", str(log), "--", str(tmp_path / "nothing"))
+    assert process.wait(20) == 1
+    assert log.read_text().startswith(f"could not start {tmp_path / 'nothing'}: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--"], ["--log", "x"]])
+def test_no_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a command it says so."""
+    with pytest.raises(SystemExit) as caught:
+        supervise.main(arguments)
+    assert caught.value.code == 2
+    assert "no command given after --" in capsys.readouterr().err
+
+
+@pytest.mark.needs("linux")
+def test_limits(run: Run, tmp_path: Path) -> None:
+    """Limits are set in the command and not in the supervisor; none is raised above a hard one."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    log = tmp_path / "log"
+    program = (
+        "import resource as r; print(r.getrlimit(r.RLIMIT_DATA), r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    cup = json.dumps({"RLIMIT_DATA": 99 << 20, "RLIMIT_NOFILE": hard * 2})
+    process = run("--log", str(log), "--cup", cup, "--", sys.executable, "-c", program)
+    assert "pid" in told(process)
+    assert told(process) == {"exit": 0}
+    assert log.read_text() == f"{(99 << 20,) * 2} {(hard, hard)}\n"
+    ours = psutil.Process(process.pid).rlimit(psutil.RLIMIT_DATA)
+    assert ours == resource.getrlimit(resource.RLIMIT_DATA)
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize("fatal", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_supervisor_takes_the_server_along(
+    launch: Callable[..., Server], alive: Alive, becomes: Becomes, fatal: signal.Signals
+) -> None:
+    """On Linux the kernel kills the server when its supervisor is killed, SIGTERM ignored or not.
+
+    That is so for the server's own process. Its children, if it has any, get no such signal; on
+    other systems neither does the server.
+    """
+    stubborn = launch("stubborn").start()
+    os.kill(psutil.Process(stubborn.pid).ppid(), fatal)
+    assert becomes(lambda: not alive(stubborn.pid))
+    assert becomes(lambda: not stubborn.running)
+    assert stubborn.exit_status is None
+    stubborn.stop()
+    stubborn.start()
+    assert stubborn.running
+
+
+def test_stays_small() -> None:
+    """Nothing large is loaded: no package besides this one, and none of its other modules."""
+    program = (
+        "import sys; before = set(sys.modules); import streamlab.supervise; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}"
+        " - sys.stdlib_module_names), "
+        "*sorted(name for name in sys.modules if name.startswith('streamlab.')))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout.split() == ["streamlab", "streamlab.supervise"], ran.stderr
