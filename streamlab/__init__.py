@@ -38,6 +38,7 @@ _HOME = {
     "download": "clients",
     "Measurement": "experiment",
     "fill": "experiment",
+    "less_than_times": "display",
     "measure": "experiment",
     "Chart": "display",
     "Verdict": "display",
@@ -51,7 +52,9 @@ _HOME = {
     "timeline_chart": "display",
     "multiple_of": "display",
     "row": "display",
+    "size_chart": "display",
     "straight_line": "display",
+    "sweep_chart": "display",
     "verdicts": "display",
 }
 

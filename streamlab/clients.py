@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,7 +90,9 @@ def download(url: str, source: Path | str | None = None, timeout: float = 60.0) 
         source=str(source) if source is not None else None,
         timeout=timeout,
     )
-    result = asyncio.run(_Client(job).run(asyncio.Event()))
+    # In a thread: a notebook's kernel has an event loop running in this one.
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(asyncio.run, _Client(job).run(asyncio.Event())).result()
     if result.error is not None:
         raise DownloadError(f"{url}: {result.error}")
     return result
@@ -303,11 +306,11 @@ async def _unchunked(sock: socket.socket, rest: bytes) -> AsyncIterator[bytes]:
             yield piece
         while len(buffer) < 2:
             await more()
+        if buffer[:2] != b"\r\n":
+            raise DownloadError("a chunk is longer than its size line says")
         del buffer[:2]
 
 
-        if buffer[:2] != b"\r\n":
-            raise DownloadError("a chunk is longer than its size line says")
 async def _run_job(job: Job) -> None:
     """The child's side of a `Crowd`."""
     orders: asyncio.Queue[str] = asyncio.Queue()
@@ -354,9 +357,6 @@ def _one_line(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _cut_short(received: int, wanted: int) -> str:
-    if received > wanted:
-        return f"{received - wanted} bytes too many"
 def _number(text: str, base: int, what: str) -> int:
     digits = string.hexdigits if base == 16 else string.digits
     if not text or text.strip(digits):
@@ -364,6 +364,9 @@ def _number(text: str, base: int, what: str) -> int:
     return int(text, base)
 
 
+def _cut_short(received: int, wanted: int) -> str:
+    if received > wanted:
+        return f"{received - wanted} bytes too many"
     return f"cut short: {size_text(received)} of {size_text(wanted)}"
 
 

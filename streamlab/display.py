@@ -38,19 +38,20 @@ class Verdict:
 
 
 def multiple_of(
-    size: float, unit: int, name: str = "file", parts: int = 1, within: float = 0.1
+    size: float, unit: int, name: str = "file", parts: int = 1, within: float = 0.1, live: str = ""
 ) -> Verdict:
     """Whether `size` (bytes) is a whole multiple of `unit` (bytes): `'4 x file'`.
 
     With `parts=3` whole thirds count too (`'3 2/3 x file'`). `within` is how far off, in units, a
-    small multiple may be; a large one may be 2 % off, but never nearly half a step.
+    small multiple may be; a large one may be 2 % off, but never nearly half a step. `live` shows
+    another figure than the size.
     """
     ratio = size / unit
     nearest = Fraction(max(0, round(ratio * parts)), parts)
     tolerance = min(max(within, 0.02 * float(nearest)), 0.45 / parts)
     holds = abs(ratio - float(nearest)) <= tolerance
     text = f"{_mixed(nearest)} x {name}" if holds else f"{ratio:.2f} x {name} (no whole multiple)"
-    return Verdict(text, size_text(size), holds)
+    return Verdict(text, live or size_text(size), holds)
 
 
 def below(size: float, bound: float) -> Verdict:
@@ -60,18 +61,22 @@ def below(size: float, bound: float) -> Verdict:
     return Verdict(text if holds else f"{size_text(size)} (not {text})", size_text(size), holds)
 
 
-def at_least_times(
-    larger: float, smaller: float, factor: float, text: str = "", live: str = ""
-) -> Verdict:
-    """Whether `larger` is at least `factor` times `smaller`: `'at least 3 x'`.
-
-    `text` says it in other words and `live` shows other figures than the ratio.
-    """
-    text = text or f"at least {factor:g} x"
+def at_least_times(larger: float, smaller: float, factor: float) -> Verdict:
+    """Whether `larger` is at least `factor` times `smaller`: `'at least 3 x'`."""
+    text = f"at least {factor:g} x"
     ratio = larger / smaller if smaller > 0 else float("inf")
     holds = ratio >= factor
     figure = f"{ratio:.3g} x"
-    return Verdict(text if holds else f"{figure} (not {text})", live or figure, holds)
+    return Verdict(text if holds else f"{figure} (not {text})", figure, holds)
+
+
+def less_than_times(larger: float, smaller: float, factor: float) -> Verdict:
+    """Whether `larger` is less than `factor` times `smaller`: `'less than 2 x'`."""
+    text = f"less than {factor:g} x"
+    ratio = larger / smaller if smaller > 0 else float("inf")
+    holds = ratio < factor
+    figure = f"{ratio:.3g} x"
+    return Verdict(text if holds else f"{figure} (not {text})", figure, holds)
 
 
 def counted(done: int, wanted: int, what: str = "") -> Verdict:
@@ -139,6 +144,11 @@ class Verdicts:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = list(rows)
+
+    @property
+    def sentence(self) -> str:
+        """The verdicts in one line: `'load-all: 1 x file; streaming: below 1 MiB'`."""
+        return "; ".join(f"{each.label}: {each.verdict.text}" for each in self.rows)
 
     @property
     def holds(self) -> bool:
@@ -233,10 +243,13 @@ _STYLE: dict[Any, Any] = {
 
 
 class Chart:
-    """A picture (PNG) with a sentence that says what it shows, for readers who can't see it."""
+    """A picture (PNG), and in words its title and the verdicts that it `shows`.
 
-    def __init__(self, figure: Figure, says: str) -> None:
-        self.says = says
+    The words serve readers who can't see it, and strict nbval, which compares no pictures.
+    """
+
+    def __init__(self, figure: Figure, title: str, shows: Verdicts) -> None:
+        self.says = f"Chart: {title}. {shows.sentence}."
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
         self.png = buffer.getvalue()
@@ -261,7 +274,7 @@ def canvas(
         yield figure, list(figure.subplots(1, panels, squeeze=False)[0])
 
 
-def timeline_chart(measurements: Mapping[str, Measurement], title: str, says: str) -> Chart:
+def timeline_chart(measurements: Mapping[str, Measurement], title: str, shows: Verdicts) -> Chart:
     """Memory of servers over time, above their baselines, one line for each measurement."""
     with canvas() as (figure, [axes]):
         for colour, (label, each) in zip(COLOURS, measurements.items(), strict=False):
@@ -282,42 +295,88 @@ def timeline_chart(measurements: Mapping[str, Measurement], title: str, says: st
         axes.set(title=title, xlabel="seconds", ylabel="MiB above the idle server")
         axes.set_ylim(bottom=0)
         axes.margins(x=0.02, y=0.15)
-        return Chart(figure, says)
+        return Chart(figure, title, shows)
 
 
 def growth_chart(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     title: str,
-    says: str,
+    shows: Verdicts,
     xlabel: str,
-    *,
-    lines: bool = True,
 ) -> Chart:
     """Growth of memory (bytes) against something counted, each series with its line of best fit."""
     with canvas() as (figure, [axes]):
         for colour, (label, (xs, sizes)) in zip(COLOURS, series.items(), strict=False):
             heights = [size / MiB for size in sizes]
-            if lines:
-                slope, start = _fit(xs, heights)
-                ends = (0, max(xs))
-                axes.plot(ends, [start + slope * x for x in ends], color=colour, alpha=0.45)
+            slope, start = _fit(xs, heights)
+            ends = (0, max(xs))
+            axes.plot(ends, [start + slope * x for x in ends], color=colour, alpha=0.45)
             axes.plot(xs, heights, "o", color=colour, markersize=8)
-            axes.annotate(
-                label,
-                (xs[-1], heights[-1]),
-                xytext=(-8, 10),
-                textcoords="offset points",
-                ha="right",
-                color=colour,
-                weight="bold",
-            )
+            _name_line(axes, label, xs[-1], heights[-1], colour)
         axes.set(title=title, xlabel=xlabel, ylabel="MiB above the idle server")
         axes.set_ylim(bottom=0)
         axes.margins(y=0.18)
-        return Chart(figure, says)
+        return Chart(figure, title, shows)
 
 
-def cup_chart(filling: Filling, cup: int, client: int, title: str, says: str) -> Chart:
+def size_chart(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    shows: Verdicts,
+    xlabel: str,
+) -> Chart:
+    """Growth of memory against a size, both in bytes and both on scales of powers."""
+    with canvas() as (figure, [axes]):
+        for colour, (label, (xs, sizes)) in zip(COLOURS, series.items(), strict=False):
+            axes.loglog(xs, sizes, "o-", color=colour, markersize=7)
+            _name_line(axes, label, xs[-1], sizes[-1], colour)
+        axes.set(title=title, xlabel=xlabel, ylabel="above the idle server")
+        axes.margins(x=0.06, y=0.16)
+        size_axis(axes.xaxis)
+        size_axis(axes.yaxis)
+        return Chart(figure, title, shows)
+
+
+def _name_line(axes: Axes, label: str, x: float, y: float, colour: str) -> None:
+    """Write a series' name by its last point."""
+    axes.annotate(
+        label,
+        (x, y),
+        xytext=(-8, 10),
+        textcoords="offset points",
+        ha="right",
+        color=colour,
+        weight="bold",
+    )
+
+
+def sweep_chart(
+    chunks: Sequence[int],
+    rates: Sequence[float],
+    growths: Sequence[float],
+    marked: int,
+    title: str,
+    shows: Verdicts,
+) -> Chart:
+    """Two panels over the chunk size (bytes): bytes a second, and memory for each client (bytes).
+
+    The chunk size `marked` has a line of its own in both.
+    """
+    with canvas(width=10, height=3.8, panels=2) as (figure, [left, right]):
+        left.semilogx(chunks, [rate / MiB for rate in rates], "o-", color=RIVER, markersize=6)
+        left.set(ylabel="MiB a second, one client", ylim=(0, None))
+        right.loglog(chunks, growths, "o-", color=LOAD_ALL, markersize=6)
+        right.set(ylabel="memory for each client")
+        size_axis(right.yaxis)
+        for axes in (left, right):
+            axes.set_xlabel("chunk size")
+            axes.axvline(marked, color=SAND, linewidth=6, alpha=0.35, zorder=0)
+            size_axis(axes.xaxis)
+        left.set_title(title)
+        return Chart(figure, title, shows)
+
+
+def cup_chart(filling: Filling, cup: int, client: int, title: str, shows: Verdicts) -> Chart:
     """How a cup of `cup` bytes filled, client by client; `client` is what one should take (bytes).
 
     Drawn are the private memory that was measured when each client had its first bytes and, if one
@@ -358,7 +417,7 @@ def cup_chart(filling: Filling, cup: int, client: int, title: str, says: str) ->
         axes.set(title=title, xlabel="clients served at the same time", ylabel="MiB held")
         axes.set_ylim(0, 1.25 * max([cup / MiB, *heights]))
         axes.grid(visible=False, axis="x")
-        return Chart(figure, says)
+        return Chart(figure, title, shows)
 
 
 def size_axis(axis: Any) -> None:

@@ -90,7 +90,7 @@ def _packages() -> Finding:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         advice = "make lab installs the pinned ones"
         return Finding("packages", False, f"{', '.join(wrong[:3])}{more}: {advice}")
-    return Finding("packages", True, "as pinned in requirements.txt", vital=True)
+    return Finding("packages", True, "as pinned in requirements.txt")
 
 
 def _meters() -> Finding:

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from streamlab.clients import Crowd, Download, Job, Pace
+from streamlab.clients import FIRST, Crowd, Download, Job, Pace
 from streamlab.errors import DownloadError, ServerError
-from streamlab.files import KiB, random_file, size_text
+from streamlab.files import KiB, size_text, text_file
 from streamlab.memory import Sampler, high_water, memory_of, reset_high_water, socket_buffers
 from streamlab.server import Server
 
@@ -115,6 +115,7 @@ def measure(
     pace: Pace = "slow",
     *,
     source: Path | str | None = None,
+    first: int = FIRST,
     fresh: bool = True,
     timeout: float = 60.0,
     interval: float = 0.02,
@@ -122,20 +123,21 @@ def measure(
     """Download `path` with `clients` at once and read what the server holds meanwhile.
 
     `source` is the file that the bytes are compared with (default: the one of that name in the
-    server's root). With `fresh` the server is restarted first, as an honest baseline demands.
-    `timeout` is for all downloads together and `interval` for the timeline's samples, in seconds.
+    server's root); `first` is how many bytes a client takes before it waits. With `fresh` the
+    server is restarted first, as an honest baseline demands. `timeout` is for all downloads
+    together and `interval` for the timeline's samples, in seconds.
 
     Raises `DownloadError` if any download fails, is cut short or brings wrong bytes, and
     `ServerError` or `MeterError` if the server is gone: a failure is never a measurement.
     """
-    job = _job(server, path, clients, pace, source, timeout)
+    job = _job(server, path, clients, pace, source, first, timeout)
     with _crowd(server, job, fresh) as crowd:
         before, buffers_before = memory_of(server.pid), socket_buffers()
         reset_high_water(server.pid)
         with Sampler(server.pid, interval) as sampler:
-            _all_well(crowd.arrive(), server)
+            _all_well(crowd.arrive())
             plateau, buffers = memory_of(server.pid), socket_buffers()
-            downloads = _all_well(crowd.finish(), server)
+            downloads = _all_well(crowd.finish())
         mark = high_water(server.pid)
         peak = None if mark is None else mark - before.resident
     growth = plateau.private - before.private
@@ -174,7 +176,7 @@ def fill(
     Each takes its first bytes and waits while the next one comes; after the last one, all of them
     read on to the end. Here a failure is a result: see `Filling`. Arguments as for `measure`.
     """
-    job = _job(server, path, clients, "slow", source, timeout)
+    job = _job(server, path, clients, "slow", source, FIRST, timeout)
     steps: list[int] = []
     error: str | None = None
     with _crowd(server, job, fresh) as crowd:
@@ -211,6 +213,7 @@ def _job(
     clients: int,
     pace: Pace,
     source: Path | str | None,
+    first: int,
     timeout: float,
 ) -> Job:
     if clients < 1:
@@ -222,33 +225,38 @@ def _job(
             f"there is no {source} to compare the bytes with: make the file first, "
             "or say source=..."
         )
-    random_file(WARMUP, "warmup.bin", folder=server.root)
+    text_file(WARMUP, "warmup.txt", folder=server.root)  # text, for servers that read it as such
     return Job(
         port=0,
         path=path,
         clients=clients,
         pace=pace,
         source=str(source.resolve()),
-        warmup=f"{folder}/warmup.bin",
+        warmup=f"{folder}/warmup.txt",
+        first=first,
         timeout=timeout,
     )
 
 
-def _crowd(server: Server, job: Job, fresh: bool) -> Crowd:
+@contextmanager
+def _crowd(server: Server, job: Job, fresh: bool) -> Iterator[Crowd]:
+    """A crowd at the door of a server that has answered one small request."""
     if fresh:
         server.restart()
     elif not server.running:
         raise ServerError(f"{server.name} is not running: start it first")
     port = int(server.url.rpartition(":")[2])
-    return Crowd(Job(**{**job.__dict__, "port": port}))
-
-
-def _all_well(downloads: list[Download], server: Server) -> list[Download]:
-    failed = [each for each in downloads if each.error is not None]
-    if failed:
+    try:
+        with Crowd(replace(job, port=port)) as crowd:
+            yield crowd
+    except DownloadError as error:
         log = server.log().strip()
-        raise DownloadError(
-            f"{len(failed)} of {len(downloads)} downloads failed: {failed[0].error}."
-            + (f" The server wrote:\n\n{log[-2000:]}" if log else "")
-        )
+        words = f" The server wrote:\n\n{log[-2000:]}" if log else ""
+        raise DownloadError(f"{error}.{words}") from None
+
+
+def _all_well(downloads: list[Download]) -> list[Download]:
+    errors = [each.error for each in downloads if each.error is not None]
+    if errors:
+        raise DownloadError(f"{len(errors)} of {len(downloads)} downloads failed: {errors[0]}")
     return downloads

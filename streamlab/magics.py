@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from streamlab import files
 from streamlab.errors import ServerError
+from streamlab.files import KiB
 from streamlab.server import Cup, Server
 
 FOLDER = Path(".streamlab")
@@ -57,8 +58,17 @@ class _Magic:
         server.start()
         _running[options.name] = server
         self.shell.user_ns[options.name] = server
-        where = f" in {server.cup}" if server.cup else ""
-        print(f"{options.name} runs{where}. The same in a terminal: {shlex.join(server.command)}")
+        print(f"{options.name} runs. The same in a terminal: {_typed(server)}")
+
+
+def _typed(server: Server) -> str:
+    """What to type for the same server, limits included."""
+    command = shlex.join(server.command)
+    if server.cup is None:
+        return command
+    limits = server.cup.limits()
+    data, stack = (limits[name] // KiB for name in ("RLIMIT_DATA", "RLIMIT_STACK"))
+    return f"(ulimit -d {data} -s {stack}; {command})"
 
 
 class _Parser(argparse.ArgumentParser):
