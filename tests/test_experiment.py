@@ -1,0 +1,314 @@
+"""Measurements agree with what a server really took, and a failure is never one of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from streamlab import (
+    Cup,
+    DownloadError,
+    KiB,
+    Measurement,
+    MiB,
+    Server,
+    ServerError,
+    fill,
+    measure,
+    memory,
+    random_file,
+    sparse_file,
+)
+from streamlab.experiment import Filling
+from streamlab.files import SampleFile
+
+Launch = Callable[..., Server]
+
+AMOUNT = 100 * MiB
+
+
+def near(size: int, wanted: int) -> bool:
+    """Whether a size agrees with another to 1 MiB or 2 %, whichever is more."""
+    return abs(size - wanted) <= max(MiB, wanted // 50)
+
+
+@pytest.fixture
+def made() -> Measurement:
+    """A measurement as it might be, for its arithmetic."""
+    return Measurement(
+        server="demo",
+        path="/a.bin",
+        clients=4,
+        pace="slow",
+        baseline=10 * MiB,
+        growth=4 * MiB,
+        peak=5 * MiB,
+        resident=6 * MiB,
+        socket_buffers=None,
+        first_bytes=(0.4, 0.1, 0.3, 0.2),
+        seconds=2.0,
+        received=8 * MiB,
+        headers={},
+        times=(0.0, 0.1),
+        timeline=(0, 4 * MiB),
+    )
+
+
+@pytest.mark.needs("linux")
+def test_growth_is_what_the_server_took(launch: Launch, large: SampleFile) -> None:
+    """A server that takes 100 MiB grows by 100 MiB, as the kernel's own mark says too."""
+    known = launch("known", large.path.parent, environment={"AMOUNT": str(AMOUNT)})
+    found = measure(known, large.url, clients=1)
+    assert near(found.growth, AMOUNT)
+    assert found.peak is not None and near(found.peak, AMOUNT)
+    assert near(found.growth, found.peak)
+    assert near(found.resident, AMOUNT)
+    assert found.baseline > MiB
+    assert found.received == large.size
+    assert near(max(found.timeline), AMOUNT)
+    assert len(found.times) == len(found.timeline)
+    assert found.headers["content-length"] == str(large.size)
+
+
+@pytest.mark.needs("linux")
+def test_streaming_does_not_grow(launch: Launch, large: SampleFile) -> None:
+    """A loop of 64 KiB shows less than 1 MiB for one client."""
+    found = measure(launch("streaming", large.path.parent), large.url, clients=1)
+    assert found.growth < MiB
+    assert found.received == large.size
+
+
+@pytest.mark.needs("linux")
+def test_load_all_holds_a_copy_a_client(launch: Launch, large: SampleFile) -> None:
+    """Three clients of a load-all server are three times the file, again and again."""
+    server = launch("load_all", large.path.parent)
+    for _ in range(2):
+        found = measure(server, large.url, clients=3)
+        assert near(found.growth, 3 * large.size)
+    assert len(found.first_bytes) == 3
+    assert found.received == 3 * large.size
+
+
+@pytest.mark.needs("linux")
+def test_a_short_peak(launch: Launch, large: SampleFile) -> None:
+    """Memory that was freed before the answer is in the peak, and not in the growth."""
+    known = launch("known", large.path.parent, environment={"AMOUNT": str(AMOUNT), "PEAK": "1"})
+    found = measure(known, large.url, clients=1)
+    assert found.peak is not None and near(found.peak, AMOUNT)
+    assert found.growth < MiB
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize("pace", ["fast", "leaving"])
+def test_growth_without_a_plateau_is_the_peak(launch: Launch, large: SampleFile, pace: Any) -> None:
+    """Where clients do not wait, growth is the high-water mark."""
+    known = launch("known", large.path.parent, environment={"AMOUNT": str(AMOUNT)})
+    found = measure(known, large.url, clients=1, pace=pace)
+    assert found.growth == found.peak
+    assert near(found.growth, AMOUNT)
+
+
+@pytest.mark.needs("linux")
+def test_stalled_clients_are_measured_too(launch: Launch, large: SampleFile) -> None:
+    """Clients that never read on hold the server's memory, and end without an error."""
+    found = measure(launch("load_all", large.path.parent), large.url, clients=2, pace="stalled")
+    assert near(found.growth, 2 * large.size)
+    assert found.received < 2 * large.size
+
+
+@pytest.mark.needs("linux")
+def test_buffers_of_the_kernel_are_told_apart(launch: Launch, large: SampleFile) -> None:
+    """What waits in socket buffers is no memory of the server, and has a field of its own."""
+    found = measure(launch("streaming", large.path.parent), large.url, clients=4)
+    assert found.socket_buffers is not None
+    assert found.socket_buffers > 4 * 64 * KiB
+    assert found.growth < 4 * MiB
+
+
+def test_a_machine_without_proc(
+    launch: Launch, large: SampleFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without `/proc` a measurement has sampled figures, and None where there are none."""
+    monkeypatch.setattr(memory, "PROC", tmp_path)
+    found = measure(launch("load_all", large.path.parent), large.url, clients=2)
+    assert found.peak is None
+    assert found.socket_buffers is None
+    assert found.growth == found.resident
+    assert near(found.growth, 2 * large.size)
+    fast = measure(launch("load_all", large.path.parent), large.url, clients=1, pace="fast")
+    assert fast.peak is None
+    assert fast.growth == max(0, *fast.timeline)
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        ("cut", r"2 of 2 downloads failed: cut short: 512 KiB of 1 MiB\."),
+        ("wrong", r"2 of 2 downloads failed: byte 1048575 is not as in the file"),
+        ("short", r"2 of 2 downloads failed: cut short: 1024 KiB of 1 MiB"),
+        ("long", r"2 of 2 downloads failed: byte 1048576 is not as in the file"),
+        ("refuse", r"2 of 2 downloads failed: the server answered with status 404"),
+        ("other", r"2 of 2 downloads failed: the answer begins with 'SSH-2.0-nobody'"),
+        ("chunks", r"2 of 2 downloads failed: cut short: the connection closed before the last"),
+    ],
+)
+@pytest.mark.parametrize("pace", ["fast", "slow"])
+def test_a_failed_download_is_no_measurement(
+    launch: Launch, tmp_path: Path, mode: str, why: str, pace: Any
+) -> None:
+    """Whatever a download lacks is an error with the server's log."""
+    sample = random_file(MiB, folder=tmp_path)
+    server = launch("misbehaving", environment={"MODE": mode}).start()
+    with pytest.raises(DownloadError, match=why) as caught:
+        measure(server, sample.url, clients=2, pace=pace, fresh=False)
+    assert "The server wrote:\n\nlistening on http://127.0.0.1:" in str(caught.value)
+
+
+def test_a_right_download_is_one(launch: Launch, tmp_path: Path) -> None:
+    """The same server, behaving, is measured."""
+    sample = random_file(MiB, folder=tmp_path)
+    server = launch("misbehaving", environment={"MODE": "right"})
+    assert measure(server, sample.url, clients=2).received == 2 * MiB
+
+
+def test_a_server_that_dies_is_no_measurement(launch: Launch, tmp_path: Path) -> None:
+    """The end of the server is an error with its last words."""
+    sample = random_file(MiB, folder=tmp_path)
+    server = launch("misbehaving", environment={"MODE": "die"})
+    with pytest.raises(DownloadError, match=r"downloads failed: the server .*") as caught:
+        measure(server, sample.url, clients=1)
+    assert "no more" in str(caught.value)
+
+
+def test_a_server_that_does_not_run(launch: Launch, tmp_path: Path) -> None:
+    """Without a restart, a server that does not run can't be measured."""
+    sample = random_file(10, folder=tmp_path)
+    with pytest.raises(ServerError, match="streaming is not running: start it first"):
+        measure(launch("streaming"), sample.url, fresh=False)
+
+
+def test_a_fresh_server_each_time(launch: Launch, tmp_path: Path) -> None:
+    """A measurement restarts the server, unless told not to; afterwards it still runs."""
+    sample = random_file(10, folder=tmp_path)
+    server = launch("streaming").start()
+    first = server.pid
+    measure(server, sample.url, clients=1, fresh=False)
+    assert server.pid == first
+    measure(server, sample.url, clients=1)
+    assert server.pid != first
+    assert server.running
+
+
+def test_source_elsewhere(launch: Launch, tmp_path: Path) -> None:
+    """The file to compare with may lie elsewhere, and is what decides."""
+    sample = random_file(MiB, folder=tmp_path)
+    twin = random_file(MiB, "twin", folder=tmp_path / "other")
+    stranger = random_file(MiB, "stranger", folder=tmp_path / "other", seed=1)
+    server = launch("streaming").start()
+    assert measure(server, sample.url, 1, source=twin.path).received == MiB
+    with pytest.raises(DownloadError, match="byte 0 is not as in the file"):
+        measure(server, sample.url, 1, source=stranger.path)
+
+
+def test_no_file_to_compare_with(launch: Launch) -> None:
+    """A file that was not made is an error before any server starts."""
+    server = launch("streaming")
+    with pytest.raises(DownloadError, match=r"there is no .*none\.bin to compare the bytes with"):
+        measure(server, "/none.bin")
+    assert not server.running
+
+
+@pytest.mark.parametrize("clients", [0, -1])
+def test_no_clients(launch: Launch, tmp_path: Path, clients: int) -> None:
+    """Without a client there is nothing to measure."""
+    sample = random_file(10, folder=tmp_path)
+    with pytest.raises(DownloadError, match="clients can't be measured: one at least"):
+        measure(launch("streaming"), sample.url, clients)
+
+
+def test_no_process_is_left(launch: Launch, tmp_path: Path) -> None:
+    """After a measurement, good or bad, the clients' process is gone."""
+    sample = random_file(MiB, folder=tmp_path)
+    good = launch("streaming").start()
+    bad = launch("misbehaving", environment={"MODE": "wrong"}).start()
+    before = set(psutil.Process().children())
+    measure(good, sample.url, 1, fresh=False)
+    with pytest.raises(DownloadError):
+        measure(bad, sample.url, 1, fresh=False)
+    assert set(psutil.Process().children()) == before
+
+
+def test_arithmetic(made: Measurement) -> None:
+    """Median, 95th percentile and throughput are what their names say."""
+    assert made.first_byte == 0.25
+    assert made.first_byte_p95 == 0.4
+    assert replace(made, first_bytes=tuple(range(100))).first_byte_p95 == 95
+    assert made.throughput == 4 * MiB
+
+
+def test_a_measurement_shows_stable_text(made: Measurement) -> None:
+    """Figures stand in the live cell alone."""
+    shown = made._repr_mimebundle_()
+    assert shown["text/plain"] == "Measurement of demo: /a.bin, 4 clients, slow"
+    assert shown["text/plain"] in shown["text/html"]
+    assert '<td class="live">growth 4 MiB</td>' in shown["text/html"]
+    other = replace(made, growth=9 * MiB)._repr_mimebundle_()
+    assert other["text/plain"] == shown["text/plain"]
+    assert other["text/html"] != shown["text/html"]
+
+
+@pytest.mark.needs("linux")
+def test_load_all_fills_the_cup(launch: Launch, tmp_path: Path) -> None:
+    """In 256 MiB a load-all server of a 44 MiB file dies at its sixth client, and all lose."""
+    sample = sparse_file(44 * MiB, folder=tmp_path)
+    filling = fill(launch("load_all", cup=Cup(256)), sample.url, clients=10)
+    assert (filling.served, filling.failed_at, filling.completed) == (5, 6, 0)
+    assert filling.exit_status == 1
+    assert "MemoryError" in filling.log
+    assert filling.error is not None and "\n" not in filling.error
+    assert len(filling.steps) == 5
+    assert all(
+        near(step, number * sample.size) for number, step in enumerate(filling.steps, start=1)
+    )
+
+
+@pytest.mark.needs("linux")
+def test_streaming_never_fills_the_cup(launch: Launch, tmp_path: Path) -> None:
+    """In the same cup a streaming server serves 40 of 40."""
+    sample = sparse_file(44 * MiB, folder=tmp_path)
+    filling = fill(launch("streaming", cup=Cup(256)), sample.url, clients=40)
+    assert (filling.served, filling.completed, filling.clients) == (40, 40, 40)
+    assert (filling.failed_at, filling.error, filling.exit_status) == (None, None, None)
+    assert filling.steps[-1] < sample.size
+
+
+def test_a_filling_may_fail_without_an_end(launch: Launch, tmp_path: Path) -> None:
+    """A client that is refused ends the filling; the server lives on, without an exit status."""
+    sample = random_file(MiB, folder=tmp_path)
+    filling = fill(launch("misbehaving", environment={"MODE": "refuse"}), sample.url, clients=3)
+    assert (filling.served, filling.failed_at, filling.completed) == (0, 1, 0)
+    assert filling.error == "the server answered with status 404"
+    assert filling.exit_status is None
+
+
+def test_a_filling_knows_where_it_failed() -> None:
+    """The first client not served is the one after those that were."""
+    whole = Filling(
+        clients=9,
+        served=9,
+        completed=9,
+        error=None,
+        baseline=0,
+        steps=(),
+        exit_status=None,
+        log="",
+    )
+    assert whole.failed_at is None
+    assert replace(whole, served=4, error="full").failed_at == 5
+    assert re.fullmatch(r"[^\n]+", repr(whole))
