@@ -156,7 +156,7 @@ class Crowd:
         line = self._process.stdout.readline()
         if not line:
             why = self._process.stderr.read().strip().splitlines()
-            raise DownloadError(why[-1] if why else f"no answer in {self.job.timeout:.0f} s")
+            raise DownloadError(why[-1] if why else f"no answer in {self.job.timeout:g} s")
         event, content = json.loads(line)
         if event != expected:
             raise DownloadError(content)
@@ -180,7 +180,7 @@ class _Client:
             async with asyncio.timeout(self.job.timeout):
                 await self._download(began, may_finish)
         except TimeoutError:
-            self.result.error = f"not finished after {self.job.timeout:.0f} s"
+            self.result.error = f"not finished after {self.job.timeout:g} s"
         except (OSError, DownloadError) as error:
             self.result.error = _one_line(error)
         finally:
