@@ -64,7 +64,7 @@ def below(size: float, bound: float) -> Verdict:
 def at_least_times(larger: float, smaller: float, factor: float) -> Verdict:
     """Whether `larger` is at least `factor` times `smaller`: `'at least 3 x'`."""
     text = f"at least {factor:g} x"
-    ratio = larger / smaller if smaller > 0 else float("inf")
+    ratio = larger / smaller if smaller > 0 else float("inf") if larger > 0 else 0.0
     holds = ratio >= factor
     figure = f"{ratio:.3g} x"
     return Verdict(text if holds else f"{figure} (not {text})", figure, holds)
@@ -384,40 +384,43 @@ def cup_chart(filling: Filling, cup: int, client: int, title: str, shows: Verdic
     """
     with canvas() as (figure, [axes]):
         heights = [(filling.baseline + step) / MiB for step in filling.steps]
-        numbers = list(range(1, len(heights) + 1))
+        numbers = range(1, len(heights) + 1)
+        rim = cup / MiB
         axes.bar(numbers, heights, width=1.0 if len(heights) > 50 else 0.8, color=RIVER)
         if filling.failed_at is not None:
-            last = heights[-1] if heights else filling.baseline / MiB
-            axes.bar(
-                filling.failed_at,
-                last + client / MiB,
-                color="white",
-                edgecolor=LOAD_ALL,
-                hatch="////",
-                linewidth=1.5,
-            )
+            needed = (heights[-1] if heights else filling.baseline / MiB) + client / MiB
+            axes.bar(filling.failed_at, needed, color="white", edgecolor=LOAD_ALL, hatch="////")
             axes.annotate(
                 f"client {filling.failed_at}: no room",
-                (filling.failed_at, last + client / MiB),
+                (filling.failed_at, needed),
                 xytext=(0, 6),
                 textcoords="offset points",
                 ha="center",
                 color=LOAD_ALL,
                 weight="bold",
             )
-        axes.axhline(cup / MiB, color=INK, linewidth=1.6)
-        axes.annotate(
-            f"the rim: {size_text(cup)}",
-            (0, cup / MiB),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 5),
-            textcoords="offset points",
-            weight="bold",
-        )
+        _draw_cup(axes, rim, len(heights) + (filling.failed_at is not None))
         axes.set(title=title, xlabel="clients served at the same time", ylabel="MiB held")
-        axes.set_ylim(0, 1.25 * max([cup / MiB, *heights]))
-        axes.grid(visible=False, axis="x")
+        axes.set_ylim(0, 1.25 * max([rim, *heights]))
         return Chart(figure, title, shows)
+
+
+def _draw_cup(axes: Axes, rim: float, last: int) -> None:
+    """Two walls, a floor, and a dashed line from rim to rim."""
+    left, right = 0.5 - 0.03 * last, last + 0.5 + 0.03 * last
+    axes.plot([left, left, right, right], [rim, 0, 0, rim], color=INK, linewidth=5, clip_on=False)
+    axes.plot([left, right], [rim, rim], color=INK, linewidth=1.2, linestyle=(0, (6, 4)))
+    axes.annotate(
+        f"the cup: {size_text(rim * MiB)}",
+        (left, rim),
+        xytext=(8, 6),
+        textcoords="offset points",
+        weight="bold",
+    )
+    axes.set_xlim(left - 0.01 * last, right + 0.01 * last)
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def size_axis(axis: Any) -> None:

@@ -138,6 +138,7 @@ def measure(
             _all_well(crowd.arrive())
             plateau, buffers = memory_of(server.pid), socket_buffers()
             downloads = _all_well(crowd.finish())
+            time.sleep(2 * interval)  # for the timeline, to show the server back at rest
         mark = high_water(server.pid)
         peak = None if mark is None else mark - before.resident
     growth = plateau.private - before.private

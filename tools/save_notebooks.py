@@ -4,10 +4,12 @@
 
 Normalised: cell ids stay, nothing of the run's time or of this machine is kept, so a diff shows
 what changed. A cell that raises, or a machine path in an output, stops the run and saves nothing.
+The README's picture is written anew with the notebook that it comes from.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sys
@@ -20,6 +22,9 @@ from nbformat import NotebookNode
 
 HERE = Path(__file__).resolve().parent.parent
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+PICTURES = {("02_chunked_loop.ipynb", "flat-chart"): HERE / "docs" / "flat-chart.png"}
+"""Cells whose chart stands elsewhere too: notebook and cell id, and the file."""
+
 _MACHINE_PATH = re.compile(r"(/(?:home|root|tmp|work|Users)/\S*|[A-Z]:\\\\\S*)")
 
 
@@ -50,6 +55,9 @@ def save(path: Path) -> None:
         sys.exit(f"{path.name}: an output names a path of this machine: {found[0]}")
     nbformat.validate(notebook)
     path.write_text(nbformat.writes(notebook) + "\n")
+    for (name, cell_id), picture in PICTURES.items():
+        if name == path.name:
+            picture.write_bytes(picture_of(notebook, cell_id))
 
 
 def normalise(notebook: NotebookNode) -> None:
@@ -63,6 +71,12 @@ def normalise(notebook: NotebookNode) -> None:
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = number
+
+
+def picture_of(notebook: NotebookNode, cell_id: str) -> bytes:
+    """The PNG that a cell shows."""
+    [cell] = [cell for cell in notebook.cells if cell.id == cell_id]
+    return base64.b64decode(cell.outputs[-1].data["image/png"])
 
 
 def outputs_text(notebook: NotebookNode) -> str:
