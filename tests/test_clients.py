@@ -13,7 +13,16 @@ from typing import Any
 import psutil
 import pytest
 
-from streamlab import DownloadError, KiB, MiB, Server, download, random_file, sparse_file
+from streamlab import (
+    Download,
+    DownloadError,
+    KiB,
+    MiB,
+    Server,
+    download,
+    random_file,
+    sparse_file,
+)
 from streamlab.clients import FIRST, Crowd, Job
 from streamlab.files import SampleFile
 
@@ -44,6 +53,7 @@ def test_a_whole_download(answering: Any, sample: SampleFile) -> None:
     """Status, headers, size and times of a download are told."""
     url = answering(with_length(1000), sample.path.read_bytes())
     done = download(url, sample.path)
+    assert isinstance(done, Download)
     assert (done.status, done.size, done.error) == (200, 1000, None)
     assert done.headers == {"content-length": "1000"}
     assert done.first_byte is not None

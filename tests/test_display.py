@@ -1,0 +1,485 @@
+"""Verdicts hold for the truth and fail, visibly, for anything else; tables and charts show them."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nbval.plugin import get_sanitize_patterns
+
+from streamlab import (
+    Chart,
+    GiB,
+    KiB,
+    Measurement,
+    MiB,
+    Verdict,
+    at_least_times,
+    below,
+    canvas,
+    counted,
+    cup_chart,
+    growth_chart,
+    less_than_times,
+    multiple_of,
+    row,
+    size_axis,
+    size_chart,
+    straight_line,
+    sweep_chart,
+    timeline_chart,
+    verdicts,
+)
+from streamlab.display import Verdicts
+from streamlab.experiment import Filling
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+Judge = Callable[[], Verdict]
+
+KINDS: list[tuple[str, Judge, Judge, str, str]] = [
+    (
+        "multiple_of",
+        lambda: multiple_of(4.02 * 64 * MiB, 64 * MiB),
+        lambda: multiple_of(3.41 * 64 * MiB, 64 * MiB),
+        "4 x file",
+        "3.41 x file (no whole multiple)",
+    ),
+    (
+        "multiple_of thirds",
+        lambda: multiple_of(3.66 * 64 * MiB, 64 * MiB, parts=3),
+        lambda: multiple_of(3.50 * 64 * MiB, 64 * MiB, parts=3),
+        "3 2/3 x file",
+        "3.50 x file (no whole multiple)",
+    ),
+    (
+        "multiple_of many",
+        lambda: multiple_of(200.6 * MiB, MiB, "cup"),
+        lambda: multiple_of(200.48 * MiB, MiB, "cup"),
+        "201 x cup",
+        "200.48 x cup (no whole multiple)",
+    ),
+    (
+        "below",
+        lambda: below(200 * KiB, MiB),
+        lambda: below(64 * MiB, MiB),
+        "below 1 MiB",
+        "64 MiB (not below 1 MiB)",
+    ),
+    (
+        "at_least_times",
+        lambda: at_least_times(640, 10, 3),
+        lambda: at_least_times(20, 10, 3),
+        "at least 3 x",
+        "2 x (not at least 3 x)",
+    ),
+    (
+        "less_than_times",
+        lambda: less_than_times(11, 10, 2),
+        lambda: less_than_times(640, 10, 2),
+        "less than 2 x",
+        "64 x (not less than 2 x)",
+    ),
+    (
+        "counted",
+        lambda: counted(200, 200, "served"),
+        lambda: counted(199, 200, "served"),
+        "200 of 200 served",
+        "199 of 200 served (not all)",
+    ),
+    (
+        "straight_line",
+        lambda: straight_line([1, 2, 4], [64 * MiB, 129 * MiB, 255 * MiB], 64 * MiB, "file"),
+        lambda: straight_line([1, 2, 4], [64 * MiB, 64 * MiB, 255 * MiB], 64 * MiB, "file"),
+        "a straight line: 1 x file",
+        "no straight line (16% off)",
+    ),
+    (
+        "straight_line slope",
+        lambda: straight_line([1, 2, 3], [20 * MiB, 30 * MiB, 40 * MiB], 10 * MiB, "file"),
+        lambda: straight_line([1, 2, 3], [20 * MiB, 34 * MiB, 48 * MiB], 10 * MiB, "file"),
+        "a straight line: 1 x file",
+        "a straight line: 1.40 x file (no whole multiple)",
+    ),
+]
+
+kinds = pytest.mark.parametrize(
+    ("right", "wrong", "text", "raw"), [kind[1:] for kind in KINDS], ids=[kind[0] for kind in KINDS]
+)
+
+
+@kinds
+def test_a_verdict_holds_for_the_truth(right: Judge, wrong: Judge, text: str, raw: str) -> None:
+    """A measurement as the law wants it gives the law's words."""
+    verdict = right()
+    assert verdict.holds
+    assert verdict.text == text
+
+
+@kinds
+def test_a_verdict_fails_for_a_wrong_figure(
+    right: Judge, wrong: Judge, text: str, raw: str
+) -> None:
+    """A measurement against the law gives the raw figure, in a text that never equals the law's."""
+    verdict = wrong()
+    assert not verdict.holds
+    assert verdict.text == raw != text
+
+
+@kinds
+def test_a_wrong_figure_changes_what_nbval_compares(
+    right: Judge, wrong: Judge, text: str, raw: str
+) -> None:
+    """In a table, plain or HTML, the live figure blanked, the failure is seen."""
+    held, failed = (verdicts(row("a", judge())) for judge in (right, wrong))
+    assert (held.holds, failed.holds) == (True, False)
+    assert held._text() != failed._text()
+    assert sanitized(held) != sanitized(failed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [(0, "0 x file"), (2 * 64 * MiB, "2 x file"), (5 * 64 * MiB, "5 x file")],
+)
+def test_another_multiple_is_another_text(wrong: int, text: str) -> None:
+    """A figure that is another whole multiple reads otherwise."""
+    assert multiple_of(wrong, 64 * MiB).text == text
+    assert text != multiple_of(4 * 64 * MiB, 64 * MiB).text
+
+
+@pytest.mark.parametrize("off", [-0.2, -0.11, 0.11, 0.3, 0.5])
+def test_how_far_a_multiple_may_be_off(off: float) -> None:
+    """A tenth of a unit is the most that is forgiven, or what `within` says."""
+    assert not multiple_of((4 + off) * 100, 100).holds
+    assert multiple_of((4 + off * 0.8) * 100, 100, within=0.45).holds
+    assert multiple_of((4 + 0.09) * 100, 100).holds
+
+
+def test_a_multiple_never_forgives_half_a_step() -> None:
+    """However large the multiple, a figure between two of them is none."""
+    assert not multiple_of(1000.5 * 100, 100, within=2).holds
+    assert not multiple_of(3.5 * 100, 100, parts=3, within=2).holds
+
+
+def test_a_memory_that_shrank_is_no_multiple() -> None:
+    """A negative figure is told as it is."""
+    assert multiple_of(-64, 64).text == "-1.00 x file (no whole multiple)"
+
+
+def test_below_is_strict() -> None:
+    """The bound itself is not below it."""
+    assert not below(MiB, MiB).holds
+    assert below(MiB - 1, MiB).holds
+
+
+@pytest.mark.parametrize("judge", [below, multiple_of])
+def test_no_figure_at_all_does_not_hold(judge: Any) -> None:
+    """What is not a number is an error, never a verdict."""
+    with pytest.raises(ValueError):
+        judge(float("nan"), MiB)
+
+
+def test_times_nothing() -> None:
+    """Anything is at least so many times nothing, but nothing is not."""
+    assert at_least_times(1, 0, 100).holds
+    assert not at_least_times(0, 0, 3).holds
+    assert not less_than_times(1, 0, 100).holds
+
+
+def test_times_at_the_bound() -> None:
+    """The factor itself is at least it, and not less than it."""
+    assert at_least_times(30, 10, 3).holds
+    assert not less_than_times(30, 10, 3).holds
+
+
+def test_counted_too_many() -> None:
+    """More than all is as wrong as fewer."""
+    assert counted(201, 200).text == "201 of 200 (not all)"
+
+
+def test_a_flat_line_is_another_text() -> None:
+    """No growth is a line too, but reads otherwise."""
+    flat = straight_line([1, 2, 3], [5.0, 5.0, 5.0], 64 * MiB, "file")
+    assert flat.text == "a straight line: 0 x file"
+
+
+def test_live_figures() -> None:
+    """Beside each verdict stands the figure that was measured."""
+    assert multiple_of(4.02 * 64 * MiB, 64 * MiB).live == "257 MiB"
+    assert multiple_of(64, 64, live="another").live == "another"
+    assert below(200 * KiB, MiB).live == "200 KiB"
+    assert at_least_times(640, 10, 3).live == "64 x"
+    assert less_than_times(15, 10, 3).live == "1.5 x"
+    assert counted(7, 9).live == "7"
+    assert straight_line([1, 2], [MiB, 3 * MiB], MiB, "file").live == "2 MiB each"
+
+
+# Tables
+
+BLANKED = get_sanitize_patterns((Path(__file__).parent.parent / "nbval.cfg").read_text())
+
+
+def sanitized(table: Verdicts) -> str:
+    """The HTML of a table as strict nbval compares it."""
+    shown: str = table._repr_mimebundle_()[0]["text/html"]
+    for pattern, replacement in dict(BLANKED).items():
+        shown = re.sub(pattern, replacement, shown)
+    return shown
+
+
+class Cells(HTMLParser):
+    """The cells of a table with their classes and texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str | None, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "td":
+            self.found.append((dict(attrs).get("class"), ""))
+
+    def handle_data(self, data: str) -> None:
+        if self.found:
+            kind, text = self.found[-1]
+            self.found[-1] = (kind, text + data)
+
+
+def table(live: str = "257 MiB", text: str = "4 x file", predicted: object = None) -> Verdicts:
+    """A table of two rows, of which the first is ours."""
+    return verdicts(
+        row("load-all, 4 clients", Verdict(text, live), predicted),
+        row("streaming", Verdict("below 1 MiB", "12 KiB")),
+    )
+
+
+def test_there_is_one_sanitizer_rule() -> None:
+    """nbval blanks the live cell and nothing else."""
+    assert list(dict(BLANKED).values()) == ['<td class="live"></td>']
+
+
+def test_text_is_the_verdict_alone() -> None:
+    """Plain text has label and verdict in columns, and no live figure."""
+    shown, _ = table()._repr_mimebundle_()
+    assert (
+        shown["text/plain"] == "load-all, 4 clients   4 x file\nstreaming             below 1 MiB"
+    )
+    assert repr(table()) == shown["text/plain"]
+
+
+def test_text_with_a_prediction() -> None:
+    """What the reader had said stands in a third column, where it was said."""
+    lines = table(predicted=5)._text().split("\n")
+    assert lines == [
+        "load-all, 4 clients   4 x file      you said: 5",
+        "streaming             below 1 MiB",
+    ]
+    assert table(predicted=0)._text() != table()._text(), "0 is a prediction"
+
+
+def test_html_has_the_live_figure_in_its_cell_alone() -> None:
+    """The figure stands in `<td class="live"` once, and nowhere else."""
+    shown = table("257 MiB")._repr_mimebundle_()[0]["text/html"]
+    cells = Cells(shown).found
+    assert [text for kind, text in cells if kind == "live"] == ["257 MiB", "12 KiB"]
+    assert [text for kind, text in cells if kind is None] == [
+        "load-all, 4 clients",
+        "✓ 4 x file",
+        "streaming",
+        "✓ below 1 MiB",
+    ]
+    assert shown.count("257 MiB") == 1
+    assert '<td class="live"' in shown
+
+
+def test_html_with_a_prediction() -> None:
+    """The prediction has a column of its own, empty where nothing was said."""
+    shown = table(predicted="5 x")._repr_mimebundle_()[0]["text/html"]
+    assert [text for _, text in Cells(shown).found][3::4] == ["5 x", ""]
+    assert "you said" in shown
+    assert "you said" not in table()._repr_mimebundle_()[0]["text/html"]
+
+
+def test_html_marks_what_failed() -> None:
+    """A law that did not hold is marked as such."""
+    shown = verdicts(row("a", below(2, 1)))._repr_mimebundle_()[0]["text/html"]
+    assert "✗ 2 B (not below 1 B)" in [text for _, text in Cells(shown).found]
+
+
+def test_html_is_escaped() -> None:
+    """Whatever stands in a table is text, never markup."""
+    evil = '<td class="live">&"</td>'
+    shown = verdicts(row(evil, Verdict(evil, evil), evil))._repr_mimebundle_()[0]["text/html"]
+    cells = Cells(shown).found
+    assert cells == [(None, evil), (None, f"✓ {evil}"), ("live", evil), (None, evil)]
+
+
+def test_live_figures_are_not_compared() -> None:
+    """Tables that differ in live figures alone are equal to nbval, whatever the figures hold."""
+    assert sanitized(table("257 MiB")) == sanitized(table("258 MiB"))
+    assert sanitized(table("257 MiB")) == sanitized(table("<b>&</b></td>"))
+    assert table("257 MiB")._repr_mimebundle_()[0] != table("258 MiB")._repr_mimebundle_()[0]
+
+
+def test_verdicts_and_predictions_are_compared() -> None:
+    """Tables that differ in anything else stay different."""
+    assert sanitized(table(text="4 x file")) != sanitized(table(text="5 x file"))
+    assert sanitized(table(predicted=4)) != sanitized(table(predicted=5))
+    assert sanitized(table()) != sanitized(verdicts(*table().rows[:1]))
+
+
+def test_raw_figures_are_metadata() -> None:
+    """The figures stand in the output's metadata, which nbval does not compare."""
+    _, metadata = table()._repr_mimebundle_()
+    assert metadata == {"streamlab": {"load-all, 4 clients": "257 MiB", "streaming": "12 KiB"}}
+
+
+def test_a_sentence() -> None:
+    """A table can be said in one line."""
+    assert table().sentence == "load-all, 4 clients: 4 x file; streaming: below 1 MiB"
+
+
+def test_an_empty_table() -> None:
+    """Without rows there is nothing to show, and nothing breaks."""
+    assert (verdicts()._text(), verdicts().holds) == ("", True)
+
+
+# Charts
+
+
+@pytest.fixture
+def measured() -> Measurement:
+    """A measurement with a timeline."""
+    return Measurement(
+        server="demo",
+        path="/a.bin",
+        clients=4,
+        pace="slow",
+        baseline=10 * MiB,
+        growth=4 * MiB,
+        peak=5 * MiB,
+        resident=6 * MiB,
+        socket_buffers=None,
+        first_bytes=(0.1,),
+        seconds=2.0,
+        received=8 * MiB,
+        headers={},
+        times=(0.5, 0.6, 0.7),
+        timeline=(0, 4 * MiB, -1),
+    )
+
+
+@pytest.fixture
+def filling() -> Filling:
+    """A filling that failed at its third client."""
+    return Filling(
+        clients=9,
+        served=2,
+        completed=0,
+        error="the server broke the connection",
+        baseline=10 * MiB,
+        steps=(44 * MiB, 88 * MiB),
+        exit_status=1,
+        log="",
+    )
+
+
+def pixels(chart: Chart) -> Any:
+    """A chart's picture, decoded: that it can be is the proof that it is one."""
+    import io
+
+    from matplotlib.image import imread
+
+    return imread(io.BytesIO(chart.png), format="png")
+
+
+def is_chart(chart: Chart, says: str) -> None:
+    """Assert that a chart is a picture of some size that says so in words."""
+    shown = chart._repr_mimebundle_()
+    assert set(shown) == {"text/plain", "image/png"}
+    assert shown["text/plain"] == repr(chart) == chart.says == says
+    assert base64.b64decode(shown["image/png"]) == chart.png
+    assert chart.png.startswith(PNG)
+    picture = pixels(chart)
+    assert picture.shape[0] > 200 and picture.shape[1] > 400
+    assert picture.min() < 0.5 < picture.max(), "it is not blank"
+
+
+SAYS = "Chart: Title. load-all, 4 clients: 4 x file; streaming: below 1 MiB."
+
+
+def test_chart() -> None:
+    """A figure becomes a PNG and a sentence; another verdict is another sentence."""
+    with canvas() as (figure, [axes]):
+        axes.plot([1, 2], [3, 4])
+        is_chart(Chart(figure, "Title", table()), SAYS)
+        assert Chart(figure, "Title", table(text="5 x file")).says != SAYS
+
+
+def test_canvas_has_panels_and_leaves_no_traces() -> None:
+    """A canvas has as many panels as asked for, and its style ends with it."""
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    with canvas(width=6, height=2, panels=3) as (figure, panels):
+        assert len(panels) == len(figure.axes) == 3
+        assert tuple(figure.get_size_inches()) == (6, 2)
+        assert dict(matplotlib.rcParams) != before
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_timeline_chart(measured: Measurement) -> None:
+    """Memory over time, one line a measurement, drawn differently for other figures."""
+    one = timeline_chart({"a": measured, "b": measured}, "Title", table())
+    is_chart(one, SAYS)
+    other = timeline_chart({"a": replace(measured, timeline=(0, 1, 2))}, "Title", table())
+    assert other.png != one.png
+
+
+def test_growth_chart() -> None:
+    """Growth against something counted."""
+    series = {"load-all": ([1, 2, 3], [1 * MiB, 2 * MiB, 3 * MiB])}
+    is_chart(growth_chart(series, "Title", table(), "clients"), SAYS)
+
+
+def test_size_chart() -> None:
+    """Growth against a size."""
+    series = {"load-all": ([MiB, 16 * MiB, GiB], [MiB, 16 * MiB, GiB])}
+    is_chart(size_chart(series, "Title", table(), "file"), SAYS)
+
+
+def test_sweep_chart() -> None:
+    """Rate and memory over the chunk size."""
+    chunks = [KiB, 16 * KiB, 256 * KiB]
+    chart = sweep_chart(chunks, [MiB, 9 * MiB, 9 * MiB], chunks, 16 * KiB, "Title", table())
+    is_chart(chart, SAYS)
+
+
+def test_cup_chart(filling: Filling) -> None:
+    """How a cup filled, with or without a client for whom there was no room."""
+    full = cup_chart(filling, 128 * MiB, 44 * MiB, "Title", table())
+    is_chart(full, SAYS)
+    served = replace(filling, error=None, served=60, steps=tuple(range(60)))
+    is_chart(cup_chart(served, 128 * MiB, 44 * MiB, "Title", table()), SAYS)
+    at_once = replace(filling, served=0, steps=())
+    is_chart(cup_chart(at_once, 128 * MiB, 44 * MiB, "Title", table()), SAYS)
+
+
+@pytest.mark.parametrize(("low", "high"), [(KiB, MiB), (1, 1024 * GiB), (64 * KiB, 64 * KiB)])
+def test_size_axis(low: int, high: int) -> None:
+    """Ticks of a size axis are sizes, within its bounds, and never crowded."""
+    with canvas() as (_, [axes]):
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.5, high * 1.5)
+        size_axis(axes.xaxis)
+        ticks = list(axes.xaxis.get_majorticklocs())
+        labels = [axes.xaxis.get_major_formatter()(tick) for tick in ticks]
+    assert 1 <= len(ticks) <= 9
+    assert all(low / 1.5 <= tick <= high * 1.5 for tick in ticks)
+    assert all(re.fullmatch(r"\d+ ([KMGT]i)?B", label) for label in labels)
