@@ -284,9 +284,10 @@ def timeline_chart(measurements: Mapping[str, Measurement], title: str, shows: V
             axes.plot(times, sizes, color=colour)
             axes.fill_between(times, sizes, color=colour, alpha=0.12, linewidth=0)
             top = max(range(len(sizes)), key=sizes.__getitem__)
+            flat = sizes[top] < 1  # a line along the floor has its name at its end
             axes.annotate(
                 f"{label}: {size_text(sizes[top] * MiB)}",
-                (times[top], sizes[top]),
+                (times[-1], sizes[-1]) if flat else (times[top], sizes[top]),
                 xytext=(4, 6),
                 textcoords="offset points",
                 color=colour,
