@@ -31,6 +31,7 @@ _HOME = {
     "memory_of": "memory",
     "high_water": "memory",
     "reset_high_water": "memory",
+    "bytes_read": "memory",
     "open_files": "memory",
     "settled": "memory",
     "socket_buffers": "memory",

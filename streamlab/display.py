@@ -359,15 +359,16 @@ def sweep_chart(
     title: str,
     shows: Verdicts,
 ) -> Chart:
-    """Two panels over the chunk size (bytes): bytes a second, and memory for each client (bytes).
+    """Two panels over the chunk size (bytes): bytes sent in a CPU second, and memory a client.
 
     The chunk size `marked` has a line of its own in both.
     """
     with canvas(width=10, height=3.8, panels=2) as (figure, [left, right]):
-        left.semilogx(chunks, [rate / MiB for rate in rates], "o-", color=RIVER, markersize=6)
-        left.set(ylabel="MiB a second, one client", ylim=(0, None))
+        left.loglog(chunks, rates, "o-", color=RIVER, markersize=6)
+        left.set(ylabel="sent in a second of CPU")
         right.loglog(chunks, growths, "o-", color=LOAD_ALL, markersize=6)
         right.set(ylabel="memory for each client")
+        size_axis(left.yaxis)
         size_axis(right.yaxis)
         for axes in (left, right):
             axes.set_xlabel("chunk size")

@@ -18,7 +18,14 @@ from pathlib import Path
 from streamlab.clients import FIRST, Crowd, Download, Job, Pace
 from streamlab.errors import DownloadError, ServerError
 from streamlab.files import KiB, size_text, text_file
-from streamlab.memory import Sampler, high_water, memory_of, reset_high_water, socket_buffers
+from streamlab.memory import (
+    Sampler,
+    bytes_read,
+    high_water,
+    memory_of,
+    reset_high_water,
+    socket_buffers,
+)
 from streamlab.server import Server
 
 WARMUP = 4 * KiB
@@ -45,6 +52,8 @@ class Measurement:
     socket_buffers: int | None
     """What the kernel held for all TCP connections of this machine above the baseline, on the same
     plateau: no process's memory. None where the system does not tell."""
+    read: int | None
+    """What the server's processes had read by then, from files and sockets; None as above."""
     first_bytes: tuple[float, ...]
     """Each client's time to the first byte of its body."""
     seconds: float
@@ -93,6 +102,8 @@ class Filling:
     """How many had the whole file in the end, once nobody else was to come."""
     error: str | None
     """What the first client that was not served was told; None if all were."""
+    lost: str | None
+    """What became of the first download that was served and not completed; None if all were."""
     baseline: int
     """Private memory after one small request."""
     steps: tuple[int, ...]
@@ -133,10 +144,12 @@ def measure(
     job = _job(server, path, clients, pace, source, first, timeout)
     with _crowd(server, job, fresh) as crowd:
         before, buffers_before = memory_of(server.pid), socket_buffers()
+        read_before = bytes_read(server.pid)
         reset_high_water(server.pid)
         with Sampler(server.pid, interval) as sampler:
             _all_well(crowd.arrive())
             plateau, buffers = memory_of(server.pid), socket_buffers()
+            read = bytes_read(server.pid)
             downloads = _all_well(crowd.finish())
             time.sleep(2 * interval)  # for the timeline, to show the server back at rest
         mark = high_water(server.pid)
@@ -154,6 +167,7 @@ def measure(
         peak=None if peak is None else max(0, peak),
         resident=max(0, plateau.resident - before.resident),
         socket_buffers=None if buffers is None else max(0, buffers - (buffers_before or 0)),
+        read=None if read is None or read_before is None else read - read_before,
         first_bytes=tuple(each.first_byte for each in downloads if each.first_byte is not None),
         seconds=max(each.seconds for each in downloads),
         received=sum(each.size for each in downloads),
@@ -186,14 +200,16 @@ def fill(
             error = crowd.arrive_one().error
             if error is None:
                 steps.append(max(0, memory_of(server.pid).private - baseline))
-        completed = sum(each.error is None for each in crowd.finish())
+        served = crowd.finish()[: len(steps)]
+        losses = [each.error for each in served if each.error is not None]
         if error is not None:
             _await_end(server)
     return Filling(
         clients=clients,
         served=len(steps),
-        completed=completed,
+        completed=len(steps) - len(losses),
         error=error,
+        lost=losses[0] if losses else None,
         baseline=baseline,
         steps=tuple(steps),
         exit_status=server.exit_status,

@@ -83,7 +83,7 @@ def _parse(line: str) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--app", default=None)
     parser.add_argument("--cup", type=int, default=None)
-    parser.add_argument("--stack", type=int, default=1024)
+    parser.add_argument("--stack", type=int, default=256)
     try:
         words = shlex.split(line)
     except ValueError as error:  # a quotation mark without its partner

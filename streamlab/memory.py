@@ -73,12 +73,71 @@ def reset_high_water(pid: int) -> None:
 
 
 def group_members(pid: int) -> list[int]:
-    """The processes whose process group is the one `pid` leads, `pid` first if it lives."""
-    members = []
-    for entry in PROC.iterdir():
-        if entry.name.isdecimal() and _group_of(entry) == pid:
-            members.append(int(entry.name))
-    return sorted(members, key=lambda member: (member != pid, member))
+    """The process group that `pid` leads, and what descends from it; `pid` first if it lives."""
+    members = {pid}
+    processes = _processes()
+    while found := {
+        process
+        for process, parent, group in processes
+        if process not in members and (group == pid or parent in members)
+    }:
+        members |= found
+    alive = members & {process for process, _, _ in processes}
+    return sorted(alive, key=lambda member: (member != pid, member))
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes whose parent is `pid`, zombies included; none where there is no `/proc`."""
+    return [child for child, parent, _ in _processes() if parent == pid]
+
+
+def descriptors(pid: int) -> list[str]:
+    """What the descriptors of the process group that `pid` leads point to: see `open_files`."""
+    targets: list[str] = []
+    for member in group_members(pid):
+        with suppress(MeterError):  # ended since it was listed
+            targets += open_files(member)
+    return targets
+
+
+def threads_of(pid: int) -> int:
+    """The number of threads of the process group that `pid` leads (Linux)."""
+    count = 0
+    for member in group_members(pid):
+        with suppress(OSError):
+            count += len(list((PROC / str(member) / "task").iterdir()))
+    return count
+
+
+def bytes_read(pid: int) -> int | None:
+    """Bytes that the processes of a group have asked the kernel to read, from files and sockets.
+
+    `rchar` of `/proc/PID/io` (Linux kernel, Documentation/filesystems/proc.rst), summed over the
+    group: also what was in the page cache, and what sendfile(2) moved; not what a map shows.
+    None off Linux.
+    """
+    if not exact():
+        return None
+    total = 0
+    for member in group_members(pid):
+        with suppress(OSError):
+            text = (PROC / str(member) / "io").read_text()
+            total += int(re.findall(r"^rchar: (\d+)", text, re.MULTILINE)[0])
+    return total
+
+
+def positions(pid: int, file: Path) -> list[int]:
+    """Where the descriptors of a process group that point to `file` stand in it, in bytes."""
+    found = []
+    for member in group_members(pid):
+        folder = PROC / str(member)
+        with suppress(OSError):
+            for descriptor in (folder / "fd").iterdir():
+                with suppress(OSError):  # closed since it was listed
+                    if descriptor.readlink() == file.resolve():
+                        text = (folder / "fdinfo" / descriptor.name).read_text()
+                        found.append(int(text.split()[1]))
+    return found
 
 
 def open_files(pid: int) -> list[str]:
@@ -197,13 +256,17 @@ def _status(pid: int) -> dict[str, int]:
     return sizes
 
 
-def _group_of(entry: Path) -> int | None:
-    try:
-        stat = (entry / "stat").read_text()
-    except OSError:
-        return None
-    # The name (field 2) may hold spaces and brackets: count the fields after its last bracket.
-    return int(stat.rpartition(")")[2].split()[2])
+def _processes() -> list[tuple[int, int, int]]:
+    """Every process with its parent and its process group."""
+    found = []
+    with suppress(OSError):
+        for entry in PROC.iterdir():
+            if entry.name.isdecimal():
+                with suppress(OSError):  # ended since it was listed
+                    # The name (field 2) may hold spaces and brackets: count from the last one.
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                    found.append((int(entry.name), int(fields[1]), int(fields[2])))
+    return found
 
 
 def _psutil_rss(pid: int) -> int:

@@ -33,6 +33,7 @@ READY = 10.0
 
 _LISTENING = re.compile(r"^listening on http://127\.0\.0\.1:(\d+)/?\s*$", re.MULTILINE)
 _LOG_TAIL = 4000
+_LOG_PART = 256 * KiB
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Server:
     `file` is a script, run as `python FILE --root ROOT --port PORT`, or, with `app` naming an
     object in it, an ASGI app, run by `streamlab.serve` with ROOT in `STREAMLAB_ROOT`. With `cup`
     it runs under those limits (Linux and macOS). `environment` is added to that of this process.
-    `ready` is the time it gets to listen, in seconds.
+    It runs in the folder `cwd` (default: this one). `ready` is the time it gets to listen, in
+    seconds.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Server:
         app: str | None = None,
         cup: Cup | None = None,
         environment: Mapping[str, str] | None = None,
+        cwd: Path | str | None = None,
         ready: float = READY,
     ) -> None:
         self.file = Path(file)
@@ -92,6 +95,7 @@ class Server:
         self.app = app
         self.cup = cup
         self.environment = dict(environment or {})
+        self.cwd = cwd
         self.ready = ready
         self.pid = 0
         """The process id of the server itself, who leads its process group."""
@@ -165,10 +169,18 @@ class Server:
         return self.start()
 
     def log(self) -> str:
-        """What the server has written to standard output and error, also after its end."""
+        """What the server has written to standard output and error, also after its end.
+
+        Of a very long log, its beginning and its end.
+        """
         if self._log_file is None:
             return self._last_log
-        return self._log_file.read_text(errors="replace")
+        with self._log_file.open("rb") as file:
+            text = file.read(_LOG_PART)
+            if (size := os.fstat(file.fileno()).st_size) > 2 * _LOG_PART:
+                file.seek(size - _LOG_PART)
+                text += b"\n[...]\n"
+            return (text + file.read(_LOG_PART)).decode(errors="replace")
 
     def __enter__(self) -> Server:
         return self if self.running else self.start()
@@ -180,13 +192,15 @@ class Server:
         return f"<Server {self.name}>"
 
     def _launch(self) -> None:
-        supervise = [sys.executable, "-m", "streamlab.supervise", "--log", str(self._log_file)]
+        # -P: what lies in the folder that it runs in must not be taken for a module.
+        supervise = [sys.executable, "-P", "-m", "streamlab.supervise"]
+        supervise += ["--log", str(self._log_file)]
         if self.cup is not None:
             supervise += ["--cup", json.dumps(self.cup.limits())]
         environment = {
             **os.environ,
             "PYTHONUNBUFFERED": "1",
-            "STREAMLAB_ROOT": str(self.root.resolve()),
+            **({"STREAMLAB_ROOT": str(self.root.resolve())} if self.app else {}),
             **self.environment,
         }
         self.pid, self.url = 0, ""
@@ -198,6 +212,7 @@ class Server:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
+            cwd=self.cwd,
             # In a session of its own, an interrupt of the notebook does not reach it; the end of
             # its standard input always does.
             start_new_session=os.name == "posix",

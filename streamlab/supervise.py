@@ -5,7 +5,8 @@ restarted or was killed, the server's whole process group gets SIGTERM and, 2 s 
 It runs CMD in a session of its own, with its output in a log file and, where told to, in a cup:
 resource limits that leave no room for a whole file. It writes two JSON lines to its standard
 output: `{"pid": N}` once CMD runs, and `{"exit": STATUS}` when CMD has ended by itself.
-Should this process itself be killed, which nobody can catch, Linux kills CMD with it.
+Should this process itself be killed, which nobody can catch, Linux kills CMD with it. Processes
+that have left CMD's group become its children when their parent ends (Linux), and end with it too.
 
 Standard library only, and small: it must never be what is measured.
 """
@@ -24,17 +25,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from streamlab.memory import children_of
+
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 
 _POSIX = os.name == "posix"
 _PR_SET_PDEATHSIG = 1
 """From <sys/prctl.h>: the signal that a process gets when its parent ends."""
+_PR_SET_CHILD_SUBREAPER = 36
+"""From <sys/prctl.h>: orphans below this process become its children, not those of process 1."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command under the lifeline until it or standard input ends."""
     options = _parse(arguments)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     with open(options.log, "ab", buffering=0) as log:
         try:
             child = subprocess.Popen(
@@ -55,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         while sys.stdin.buffer.read(4096):
             pass
     _end_group(child)
+    _end_strays()
     return 0
 
 
@@ -128,6 +136,19 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
     with suppress(OSError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+
+
+def _end_strays() -> None:
+    """Kill what is left below this process: what had gone into a group or session of its own."""
+    deadline = time.monotonic() + GRACE
+    while (strays := children_of(os.getpid())) and time.monotonic() < deadline:
+        for stray in strays:
+            with suppress(OSError):
+                os.kill(stray, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.01)
 
 
 def _group_exists(group: int) -> bool:
