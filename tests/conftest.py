@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import psutil
 import pytest
 
 import streamlab
-from streamlab import MiB, Server
+from streamlab import Measurement, MiB, Server
+from streamlab.experiment import Filling
 from streamlab.files import SampleFile
 
 PATIENCE = 20.0
@@ -121,3 +123,41 @@ def closed_port() -> int:
 def large(tmp_path_factory: pytest.TempPathFactory) -> SampleFile:
     """A file of 40 MiB, alone in a folder; large enough that a block of it is always mapped."""
     return streamlab.random_file(40 * MiB, folder=tmp_path_factory.mktemp("large"))
+
+
+@pytest.fixture
+def measured() -> Measurement:
+    """A measurement as it might be; what is not said here is None."""
+    known: dict[str, Any] = {
+        "server": "demo",
+        "path": "/a.bin",
+        "clients": 4,
+        "pace": "slow",
+        "baseline": 10 * MiB,
+        "growth": 4 * MiB,
+        "peak": 5 * MiB,
+        "resident": 6 * MiB,
+        "first_bytes": (0.4, 0.1, 0.3, 0.2),
+        "seconds": 2.0,
+        "received": 8 * MiB,
+        "headers": {},
+        "times": (0.5, 0.6, 0.7),
+        "timeline": (0, 4 * MiB, -1),
+    }
+    return Measurement(**{**{each.name: None for each in fields(Measurement)}, **known})
+
+
+@pytest.fixture
+def filling() -> Filling:
+    """A filling that failed at its third client; what is not said here is None."""
+    known: dict[str, Any] = {
+        "clients": 9,
+        "served": 2,
+        "completed": 0,
+        "error": "the server broke the connection",
+        "baseline": 10 * MiB,
+        "steps": (44 * MiB, 88 * MiB),
+        "exit_status": 1,
+        "log": "",
+    }
+    return Filling(**{**{each.name: None for each in fields(Filling)}, **known})

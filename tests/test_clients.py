@@ -281,7 +281,9 @@ def test_slow_clients_wait_for_each_other(launch: Launch, big: SampleFile) -> No
     with Crowd(job(launch("streaming").start(), big, clients=3)) as crowd:
         arrived = crowd.arrive()
         assert all(FIRST <= each.size < big.size for each in arrived)
+        time.sleep(1)
         finished = crowd.finish()
+    assert all(each.seconds >= 1 for each in finished), "none was done before it was told to"
     assert [each.size for each in finished] == [big.size] * 3
     assert [each.error for each in finished] == [None] * 3
 

@@ -353,43 +353,6 @@ def test_an_empty_table() -> None:
 # Charts
 
 
-@pytest.fixture
-def measured() -> Measurement:
-    """A measurement with a timeline."""
-    return Measurement(
-        server="demo",
-        path="/a.bin",
-        clients=4,
-        pace="slow",
-        baseline=10 * MiB,
-        growth=4 * MiB,
-        peak=5 * MiB,
-        resident=6 * MiB,
-        socket_buffers=None,
-        first_bytes=(0.1,),
-        seconds=2.0,
-        received=8 * MiB,
-        headers={},
-        times=(0.5, 0.6, 0.7),
-        timeline=(0, 4 * MiB, -1),
-    )
-
-
-@pytest.fixture
-def filling() -> Filling:
-    """A filling that failed at its third client."""
-    return Filling(
-        clients=9,
-        served=2,
-        completed=0,
-        error="the server broke the connection",
-        baseline=10 * MiB,
-        steps=(44 * MiB, 88 * MiB),
-        exit_status=1,
-        log="",
-    )
-
-
 def pixels(chart: Chart) -> Any:
     """A chart's picture, decoded: that it can be is the proof that it is one."""
     import io

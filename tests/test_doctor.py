@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -67,7 +69,7 @@ def test_a_linux_machine_has_all_it_takes() -> None:
 def test_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """An old Python is named with what to install."""
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
-    monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.10.1")
+    monkeypatch.setattr(platform, "python_version", lambda: "3.10.1")
     old = doctor._python()
     assert (old.ok, old.vital, old.detail) == (False, True, "3.10.1: install 3.11 or newer")
 
@@ -112,7 +114,7 @@ def test_a_cup_that_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
     def ignores(*_: Any, **__: Any) -> Any:
         return subprocess.CompletedProcess([], 0)
 
-    monkeypatch.setattr(doctor.subprocess, "run", ignores)
+    monkeypatch.setattr(subprocess, "run", ignores)
     leaks = finding("the cup")
     assert (leaks.ok, leaks.detail) == (False, "leaks: this kernel ignores RLIMIT_DATA")
 
@@ -136,7 +138,7 @@ def test_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
         available = free = 1 << 30
 
     monkeypatch.setattr(psutil, "virtual_memory", Little)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Little)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Little)
     for name in ("memory", "disk"):
         assert not finding(name).ok
         assert finding(name).detail == "1 GiB free: 2 GiB are needed"

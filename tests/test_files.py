@@ -19,7 +19,6 @@ from streamlab import (
     MiB,
     StreamlabError,
     TiB,
-    files,
     random_file,
     size_text,
     sparse_file,
@@ -211,7 +210,7 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         os.close(handle)
         return os.open("/dev/full", os.O_WRONLY), part
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", on_a_full_disk)
+    monkeypatch.setattr(tempfile, "mkstemp", on_a_full_disk)
     with pytest.raises(FileError, match=r"could not make data.bin \(2 MiB\): the disk is full"):
         random_file(2 * MiB, "data.bin", folder=tmp_path)
     assert list(tmp_path.iterdir()) == [old.path]

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -51,15 +52,21 @@ def test_pid_is_the_servers_own(launch: Launch) -> None:
     started = launch("limits").start()
     process = psutil.Process(started.pid)
     assert process.cmdline()[1:] == [*started.command[1:]]
-    assert "streamlab.supervise" in process.parent().cmdline()
+    assert "streamlab.supervise" in psutil.Process(process.ppid()).cmdline()
     assert ask(started.url)["leads"] is True
 
 
-def test_environment(launch: Launch, tmp_path: Path) -> None:
-    """The folder stands in STREAMLAB_ROOT, absolute; what was asked for is added."""
-    answer = ask(launch("limits", environment={"EXTRA": "water"}).start().url)
-    assert answer["extra"] == "water"
-    assert answer["root"] == str(tmp_path.resolve())
+def test_environment(launch: Launch) -> None:
+    """What was asked for is added to the environment; nothing else of that name is there."""
+    assert ask(launch("limits", environment={"EXTRA": "water"}).start().url)["extra"] == "water"
+    assert ask(launch("limits").start().url)["extra"] is None
+
+
+def test_root_of_an_app(launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app finds its folder in STREAMLAB_ROOT, absolute, however it was given."""
+    monkeypatch.chdir(tmp_path)
+    started = launch("app", Path("sub"), app="app").start()
+    assert ask(started.url + "/root") == str((tmp_path / "sub").resolve())
 
 
 def test_command_is_for_a_terminal() -> None:
@@ -116,10 +123,10 @@ def test_dies_at_its_start(launch: Launch) -> None:
 
 def test_never_listens(launch: Launch, alive: Alive, becomes: Becomes) -> None:
     """A server that never listens is an error in time, says what was missing, and is ended."""
-    deaf = launch("deaf", ready=2.0)
+    deaf = launch("deaf", ready=3.0)
     with pytest.raises(ServerError) as caught:
         deaf.start()
-    assert "deaf.py did not listen within 2 s" in str(caught.value)
+    assert "deaf.py did not listen within 3 s" in str(caught.value)
     assert "'listening on http://127.0.0.1:PORT'" in str(caught.value)
     assert "I am" in str(caught.value)
     pid = int(deaf.log().split()[-1])
@@ -269,7 +276,7 @@ def test_log_file_is_removed(
     launch: Launch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The log lives in memory after the end; no file of it stays behind."""
-    monkeypatch.setattr(server.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     started = launch("streaming", tmp_path / "root").start()
     assert len(list(tmp_path.glob("streamlab-streaming-*.log"))) == 1
     started.stop()

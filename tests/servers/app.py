@@ -35,6 +35,11 @@ def pid() -> int:
     return os.getpid()
 
 
+@app.get("/root")
+def folder() -> str:
+    return os.environ["STREAMLAB_ROOT"]
+
+
 @app.get("/{name}")
 def file(name: str) -> FileResponse:
     return FileResponse(root / name)

@@ -1,4 +1,7 @@
-"""Streams, but takes AMOUNT bytes of memory for a large file, and keeps or, with PEAK, frees it."""
+"""Streams, but takes AMOUNT bytes of memory for a large file, and keeps or, with PEAK, frees it.
+
+Before it listens it takes EARLIER bytes, and frees them.
+"""
 
 import os
 from pathlib import Path
@@ -7,6 +10,8 @@ from streamlab.serve import Response, serve_files
 
 amount = int(os.environ["AMOUNT"])
 short_peak = "PEAK" in os.environ
+earlier = bytearray(b"\xff") * int(os.environ.get("EARLIER", "0"))
+del earlier
 
 
 def send(path: Path, response: Response) -> None:

@@ -25,7 +25,6 @@ class Handler(BaseHTTPRequestHandler):
                 "limits": limits,
                 "holds": can_have(300 << 20),
                 "leads": os.getpid() == os.getpgrp() == os.getsid(0),
-                "root": os.environ["STREAMLAB_ROOT"],
                 "extra": os.environ.get("EXTRA"),
             }
         ).encode()
