@@ -1,0 +1,696 @@
+"""What labs check a server for, from outside its process, over real HTTP.
+
+Each function is one kind of check. It takes a running server (or what starts one) and a source of
+random draws, and ends in `fail(cause, evidence)` when the server does not do what is asked. It
+never looks at the source, at chunk sizes or at milliseconds, and never at RSS, which counts the
+pages of mapped files. Sizes are in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import psutil
+
+from streamlab.clients import Crowd, Download, Job, Pace, download
+from streamlab.errors import DownloadError, MeterError
+from streamlab.files import GiB, KiB, MiB, SampleFile, TiB, random_file, size_text, sparse_file
+from streamlab.memory import (
+    bytes_read,
+    descriptors,
+    group_members,
+    memory_of,
+    positions,
+    threads_of,
+)
+from streamlab.server import Server
+from streamlab.testing import fail
+
+CHUNK = 64 * KiB
+PATIENCE = 15.0
+"""Seconds that a download may take before it counts as hanging."""
+
+
+def name_of(draw: Random, ending: str = ".bin") -> str:
+    """A file name that tells nothing: eight random letters."""
+    return "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=8)) + ending
+
+
+def curl(server: Server, path: str, options: str = "-o /dev/null") -> str:
+    """A command by which a student can ask for the same path of a server started by hand."""
+    return f"curl -sS {options} http://127.0.0.1:PORT{path}"
+
+
+def log_of(server: Server) -> str:
+    """The last lines that a server wrote, for evidence; its first line is left out."""
+    lines = [line for line in server.log().splitlines() if not line.startswith("listening on ")]
+    if not lines:
+        return ""
+    text = textwrap.indent("\n".join(line[:200] for line in lines[-12:]), "    ")
+    return f"\n\nThe server wrote:\n\n{text}"
+
+
+def state_of(server: Server) -> str:
+    """Whether a server still runs, and its last words, for evidence."""
+    time.sleep(0.1)  # the news of its end may be on its way
+    ended = "" if server.running else f" It has ended, with status {server.exit_status}."
+    return ended + log_of(server)
+
+
+# BYTES
+
+
+def bytes_arrive(server: Server, draw: Random) -> None:
+    """Files of awkward sizes and contents arrive as they are."""
+    sizes = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 24 * MiB + draw.randrange(1, 9999)]
+    files = [
+        random_file(size, name_of(draw), server.root, seed=draw.randrange(2**32)) for size in sizes
+    ]
+    spaces = server.root / name_of(draw, ".txt")
+    spaces.write_bytes(b"begin" + b" \r\n\t" * (CHUNK // 2) + b"\0end\x80\xff")
+    files.append(SampleFile(spaces, spaces.stat().st_size))
+    for file in draw.sample(files, len(files)):
+        what = "white space" if file.path == spaces else "random bytes"
+        expect_download(server, file, f"a file of {file.size} bytes ({what})")
+
+
+def expect_download(server: Server, file: SampleFile, what: str) -> Download:
+    """One client gets a file whole and right; else the check fails with the likeliest cause."""
+    try:
+        return download(server.url + file.url, file.path, timeout=PATIENCE)
+    except DownloadError as error:
+        reason = str(error).partition(": ")[2]
+        fail(
+            _cause_of(reason, server),
+            f"GET {file.url}, {what}: {reason}.{state_of(server)}",
+            curl(server, file.url, "-o got"),
+        )
+
+
+def _cause_of(reason: str, server: Server) -> str:
+    """The misconception that a failed download points to."""
+    if "MemoryError" in server.log() or "Cannot allocate memory" in server.log():
+        return "whole_file"
+    known = {
+        "not as in the file": "wrong_bytes",
+        "too many": "wrong_bytes",
+        "not finished after": "no_end",
+        "cut short": "cut_short",
+        "before any answer": "no_answer",
+        "broke the connection": "cut_short",
+        "no server listens": "died",
+        "status": "wrong_status",
+    }
+    return next((cause for words, cause in known.items() if words in reason), "wrong_bytes")
+
+
+# HUGE
+
+
+def huge_files(server: Server, draw: Random) -> None:
+    """Files larger than the server's memory pour through it: one whole, a huge one in part."""
+    whole = sparse_file(
+        draw.randrange(400 * MiB, 600 * MiB), name_of(draw), server.root, 6, draw.randrange(2**32)
+    )
+    sizes = [1300 * MiB, 7 * GiB, TiB]
+    part = sparse_file(
+        draw.choice(sizes) + draw.randrange(MiB), name_of(draw), server.root, 6, draw.randrange(99)
+    )
+    orders: list[tuple[SampleFile, Pace, int]] = [
+        (whole, "fast", whole.size),
+        (part, "stalled", 300 * MiB),
+    ]
+    for file, pace, first in draw.sample(orders, 2):
+        _pour(server, file, pace, first)
+
+
+def _pour(server: Server, file: SampleFile, pace: Pace, first: int) -> None:
+    with traced(server) as trace, crowd(server, file, 1, pace, first) as clients:
+        clients.arrive()
+        [result] = clients.finish()
+    if result.error is not None:
+        fail(
+            _cause_of(result.error, server),
+            f"GET {file.url}, {size_text(file.size)}, in {server.cup}: {result.error}, after "
+            f"{size_text(result.size)} that were right.\n{trace.line}{state_of(server)}",
+            curl(server, file.url),
+        )
+
+
+# HOLD
+
+
+def holds_little(server: Server, draw: Random, clients: int = 32, each: int = 4 * MiB) -> None:
+    """While many clients have their first bytes and wait, the server holds a few MiB for each."""
+    file = sparse_file(
+        draw.randrange(1300 * MiB, 1500 * MiB), name_of(draw), server.root, 6, draw.randrange(99)
+    )
+    warm_up(server, draw)
+    baseline = memory_of(server.pid).private
+    with traced(server) as trace, crowd(server, file, clients, "stalled", 4 * MiB) as many:
+        arrived = many.arrive()
+        grown = held_by(server) - baseline
+        failed = [each.error for each in arrived if each.error]
+    asked = f"{clients} clients of {file.url} ({size_text(file.size)}) took 4 MiB each and waited"
+    if failed:
+        fail(
+            _cause_of(failed[0], server),
+            f"{asked}; {len(failed)} of them failed: {failed[0]}.\n{trace.line}{state_of(server)}",
+            curl(server, file.url, "--limit-rate 1M -o /dev/null"),
+        )
+    if grown > clients * each:
+        fail(
+            "holds_much",
+            f"{asked}. The server and its children held {size_text(grown)} more than when idle, "
+            f"{size_text(grown / clients)} for each; {size_text(each)} each are allowed."
+            f"\n{trace.line}{log_of(server)}",
+            curl(server, file.url, "--limit-rate 1M -o /dev/null"),
+        )
+
+
+def warm_up(server: Server, draw: Random) -> None:
+    """One small request, after which a baseline is honest."""
+    small = random_file(4 * KiB, name_of(draw), server.root, seed=draw.randrange(2**32))
+    expect_download(server, small, "a small file")
+
+
+def held_by(server: Server) -> int:
+    """The private memory of a server's process group, in bytes; 0 when it has ended."""
+    try:
+        return memory_of(server.pid).private
+    except MeterError:
+        return 0
+
+
+# STALL
+
+
+def reading_stops(server: Server, draw: Random, allowed: int = 48 * MiB) -> None:
+    """When a client stops reading, the server stops reading the file."""
+    file = sparse_file(
+        draw.randrange(700 * MiB, 900 * MiB), name_of(draw), server.root, 6, draw.randrange(99)
+    )
+    warm_up(server, draw)
+    start = bytes_read(server.pid) or 0
+    with traced(server) as trace, crowd(server, file, 1, "stalled", MiB) as one:
+        [result] = one.arrive()
+        time.sleep(1.5)
+        read = max((bytes_read(server.pid) or 0) - start, _position(server, file))
+    if result.error is not None:
+        fail(_cause_of(result.error, server), f"GET {file.url}: {result.error}.{state_of(server)}")
+    if read > allowed:
+        fail(
+            "no_backpressure",
+            f"A client took 1 MiB of {file.url} ({size_text(file.size)}) and stopped. The server "
+            f"went on and read {size_text(read)} of the file; the sockets' buffers take a few MiB."
+            f"\n{trace.line}{log_of(server)}",
+            curl(server, file.url, "--limit-rate 100k -o /dev/null"),
+        )
+
+
+def _position(server: Server, file: SampleFile) -> int:
+    """How far the furthest descriptor of a file in the server's group has come, in bytes."""
+    return max(positions(server.pid, file.path), default=0)
+
+
+# LIVE
+
+
+def others_are_served(server: Server, draw: Random, stalled: int = 8) -> None:
+    """While clients stall, another one is answered."""
+    file = sparse_file(
+        draw.randrange(200 * MiB, 300 * MiB), name_of(draw), server.root, 4, draw.randrange(99)
+    )
+    small = random_file(CHUNK, name_of(draw), server.root, seed=draw.randrange(2**32))
+    with crowd(server, file, stalled, "stalled", MiB, timeout=5) as many:
+        arrived = many.arrive()
+        waiting = sum(each.error is not None for each in arrived)
+        if not waiting:
+            with suppress(DownloadError):
+                download(server.url + small.url, small.path, timeout=5)
+                return
+    fail(
+        "one_at_a_time",
+        f"{stalled} clients took 1 MiB of {file.url} each and stopped reading. "
+        + (
+            f"{waiting} of them were not even served so far within 5 s."
+            if waiting
+            else f"Then GET {small.url}, {size_text(small.size)}, had no full answer within 5 s."
+        )
+        + state_of(server),
+        curl(server, file.url, "--limit-rate 1k -o /dev/null")
+        + " &  # eight times, then once more",
+    )
+
+
+# DROP
+
+
+@dataclass(frozen=True)
+class _Belongings:
+    """What a server has, counted."""
+
+    descriptors: int
+    handles: int
+    children: int
+    threads: int
+
+
+def survives_departures(server: Server, draw: Random, clients: int = 50) -> None:
+    """Clients that vanish in the middle leave nothing behind: descriptors, handles, processes."""
+    small = random_file(256 * KiB, name_of(draw), server.root, seed=draw.randrange(2**32))
+    large = sparse_file(
+        draw.randrange(200 * MiB, 300 * MiB), name_of(draw), server.root, 4, draw.randrange(99)
+    )
+    curl_line = curl(server, large.url, "--max-time 0.1 -o /dev/null")
+    _visit(server, small, clients, "fast")
+    before = _settled_belongings(server, small, None)
+    rounds = []
+    for _ in range(3):
+        _visit(server, large, clients, "leaving")
+        if not server.running:
+            fail(
+                "dies_on_drop",
+                f"{clients} clients took the first bytes of {large.url} and closed the "
+                f"connection.{state_of(server)}",
+                curl_line,
+            )
+        rounds.append(_settled_belongings(server, large, before))
+    after = rounds[0]
+    story = f"After {clients} complete downloads, and after {clients} clients had left halfway:"
+    table = "\n".join(
+        f"    {what:<24} {old:>5} {new:>5}"
+        for what, old, new in [
+            ("descriptors", before.descriptors, after.descriptors),
+            ("handles on the file", before.handles, after.handles),
+            ("child processes", before.children, after.children),
+        ]
+    )
+    leaks = [
+        after.descriptors > before.descriptors + 3,
+        after.handles > before.handles + 3,
+        after.children > before.children + 3,
+    ]
+    if any(leaks):
+        fail("leaks", f"{story}\n{table}{log_of(server)}", curl_line)
+    if rounds[2].threads > rounds[1].threads + 3:
+        fail(
+            "leaks_threads",
+            f"With each {clients} clients that left halfway the server got more threads: "
+            f"{', '.join(str(each.threads) for each in rounds)}.{log_of(server)}",
+            curl_line,
+        )
+    spent = _cpu_while_idle(server)
+    if spent > 0.5:
+        fail(
+            "busy_loop",
+            f"With all clients gone, the server used {spent:.1f} s of CPU time in one second.",
+            curl_line,
+        )
+    expect_download(server, small, "after all the others had left")
+
+
+def _visit(server: Server, file: SampleFile, clients: int, pace: Pace) -> None:
+    with crowd(server, file, clients, pace, CHUNK) as many:
+        many.arrive()
+        results = many.finish()
+    errors = [each.error for each in results if each.error]
+    if errors and server.running:
+        fail(
+            _cause_of(errors[0], server),
+            f"{clients} clients at once asked for {file.url}, {size_text(file.size)}; "
+            f"{len(errors)} failed: {errors[0]}.{state_of(server)}",
+        )
+
+
+def _belongings(server: Server, file: SampleFile) -> _Belongings:
+    targets = descriptors(server.pid)
+    return _Belongings(
+        descriptors=len(targets),
+        handles=sum(target.endswith(file.name) for target in targets),
+        children=len(group_members(server.pid)) - 1,
+        threads=threads_of(server.pid),
+    )
+
+
+def _settled_belongings(
+    server: Server, file: SampleFile, before: _Belongings | None, patience: float = 5.0
+) -> _Belongings:
+    """What a server has once it is back at `before`, or had time to put things away."""
+    deadline = time.monotonic() + patience
+    last = _belongings(server, file)
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        now = _belongings(server, file)
+        if before is None and now == last:
+            break
+        if (
+            before is not None
+            and now.descriptors <= before.descriptors + 3
+            and now.handles <= before.handles + 3
+            and now.children <= before.children + 3
+        ):
+            return now
+        last = now
+    return last
+
+
+def _cpu_while_idle(server: Server) -> float:
+    """CPU seconds that a server's processes use in one second in which nobody asks for anything."""
+
+    def used() -> float:
+        total = 0.0
+        for member in group_members(server.pid):
+            with suppress(psutil.Error):
+                times = psutil.Process(member).cpu_times()
+                total += times.user + times.system
+        return total
+
+    start = used()
+    time.sleep(1)
+    return used() - start
+
+
+# WIRE and SPLIT
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """An answer as it came over the wire."""
+
+    raw: bytes
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    problem: str
+    """What is wrong with its form, by RFC 9112; empty if nothing is."""
+    ended: bool
+    """Whether its end could be told: by length, by the last chunk, or by a closed connection."""
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, its name in lower case; None if it is not there."""
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+def ask(
+    server: Server, pieces: Sequence[bytes], pause: float = 0, patience: float = 5
+) -> RawAnswer:
+    """Send raw bytes, a piece at a time with `pause` seconds between, and read one answer."""
+    port = int(server.url.rpartition(":")[2])
+    raw, closed = b"", False
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=patience) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(ConnectionError):  # it may answer and close before all has been sent
+            for piece in pieces:
+                sock.sendall(piece)
+                time.sleep(pause)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and not _complete(raw):
+            try:
+                more = sock.recv(256 * KiB)
+            except TimeoutError:
+                break
+            except ConnectionError:
+                more = b""
+            if not more:
+                closed = True
+                break
+            raw += more
+    return read_answer(raw, closed)
+
+
+def _complete(raw: bytes) -> bool:
+    answer = read_answer(raw, closed=False)
+    return answer.ended and not answer.problem
+
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])( [^\r\n]*)?")
+_HEADER_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[^\r\n]*")
+
+
+def read_answer(raw: bytes, closed: bool) -> RawAnswer:
+    """Take the bytes of an answer apart, strictly (RFC 9112, sections 3 to 7)."""
+    head, blank, rest = raw.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    found = _STATUS_LINE.fullmatch(lines[0])
+    status = int(found[1]) if found else 0
+
+    def answer(problem: str, body: bytes = rest, ended: bool = False) -> RawAnswer:
+        pairs = [line.partition(b":") for line in lines[1:]]
+        headers = [(k.decode("latin-1"), v.strip().decode("latin-1")) for k, _, v in pairs]
+        return RawAnswer(raw, status, headers, body, problem, ended)
+
+    if not raw:
+        return answer("nothing came back")
+    if not found:
+        return answer(f"the answer begins with {lines[0][:60]!r}, not with a status line")
+    if not blank:
+        return answer("no empty line (CR LF CR LF) ends the headers")
+    for line in lines[1:]:
+        if not _HEADER_LINE.fullmatch(line):
+            return answer(f"{line[:60]!r} is no header line")
+    plain = answer("")
+    length, coding = plain.header("content-length"), plain.header("transfer-encoding")
+    if length is not None and coding is not None:
+        return answer("it has both Content-Length and Transfer-Encoding")
+    if coding is not None:
+        body, ended, problem = _read_chunks(rest)
+        return answer(problem, body, ended)
+    if length is not None:
+        if not (length.isascii() and length.isdigit()):
+            return answer(f"Content-Length is {length[:40]!r}, not a number")
+        missing = int(length) - len(rest)
+        if missing < 0:
+            return answer(f"{-missing} bytes follow the body that Content-Length tells of")
+        if missing > 0 and closed:
+            return answer(f"Content-Length is {length}, but only {len(rest)} bytes came")
+        return answer("", rest, missing == 0)
+    return answer("", rest, closed)
+
+
+def _read_chunks(rest: bytes) -> tuple[bytes, bool, str]:
+    """The data of a chunked body so far, whether its last chunk has come, and what is wrong."""
+    body = b""
+    while True:
+        line, end, after = rest.partition(b"\r\n")
+        if not end:
+            return body, False, ""
+        size_part = line.partition(b";")[0]
+        if not re.fullmatch(rb"[0-9A-Fa-f]+", size_part):
+            return body, False, f"{line[:40]!r} is no chunk size"
+        size = int(size_part, 16)
+        if size == 0:
+            if after.startswith(b"\r\n"):
+                extra = after[2:]
+                return body, True, f"{len(extra)} bytes follow the last chunk" if extra else ""
+            return body, b"\r\n\r\n" in after, ""
+        if len(after) < size + 2:
+            return body + after[:size], False, ""
+        if after[size : size + 2] != b"\r\n":
+            return body, False, "a chunk does not end with CR LF"
+        body += after[:size]
+        rest = after[size + 2 :]
+
+
+def request_for(path: str, *headers: str) -> bytes:
+    """A GET request that asks the server to close afterwards."""
+    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "Connection: close", "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def shown(raw: bytes, most: int = 300) -> str:
+    """Bytes of the wire as one reads them, shortened."""
+    text = repr(raw[:most])[2:-1].replace("\\r\\n", "\\r\\n\n    ")
+    return f"    {text}" + (f" ... ({len(raw)} bytes in all)" if len(raw) > most else "")
+
+
+def well_formed(server: Server, draw: Random) -> None:
+    """Answers are HTTP to the letter; no file, a folder, a way out of the root are refused."""
+    content = b"line\r\n\r\n\0\xff" + draw.randbytes(draw.randrange(2000, 3000))
+    name = name_of(draw)
+    (server.root / name).write_bytes(content)
+    (server.root / "folder").mkdir(exist_ok=True)
+    (server.root / "folder" / "inside.txt").write_bytes(b"in a folder")
+    secret = server.root.parent / name_of(draw, ".secret")
+    secret.write_bytes(b"not for clients")
+
+    expect_answer(server, f"/{name}", 200, content)
+    expect_answer(server, "/folder/inside.txt", 200, b"in a folder")
+    expect_answer(server, f"/{name_of(draw)}", 404)
+    expect_answer(server, "/folder", 404)
+    expect_answer(server, "/folder/", 404)
+    tree = server.root.name
+    for path in (
+        f"/../{secret.name}",
+        f"/%2e%2e/{secret.name}",
+        f"/folder/../../{secret.name}",
+        f"/{secret}",
+        f"/../{tree}/../{secret.name}",
+    ):
+        answer = ask(server, [request_for(path)])
+        if b"not for clients" in answer.raw:
+            fail(
+                "traversal",
+                f"GET {path} gave out a file outside the root:\n\n{shown(answer.raw)}",
+                curl(server, path, "--path-as-is -i"),
+            )
+    expect_answer(server, f"/{name}", 200, content)
+
+
+def expect_answer(server: Server, path: str, status: int, body: bytes | None = None) -> RawAnswer:
+    """One raw request gets a well-formed answer with a status (404: any refusal, 400 to 499)."""
+    answer = ask(server, [request_for(path)])
+    story = f"Sent GET {path}. Came back:\n\n{shown(answer.raw)}\n\n"
+    line = curl(server, path, "-i")
+    if answer.problem:
+        fail("malformed", f"{story}{answer.problem}.{state_of(server)}", line)
+    if not answer.ended:
+        fail(
+            "no_end",
+            f"{story}After 5 s the answer had no end: no Content-Length that was reached, no last "
+            f"chunk, and the connection stays open.{state_of(server)}",
+            line,
+        )
+    refused = status == 404 and 400 <= answer.status < 500
+    if answer.status != status and not refused:
+        fail("wrong_status", f"{story}The status should be {status}.{state_of(server)}", line)
+    if body is not None and answer.body != body:
+        fail("wrong_bytes", f"{story}The body is not the file's {len(body)} bytes.", line)
+    return answer
+
+
+def split_requests(server: Server, draw: Random) -> None:
+    """A request may come a byte at a time, or with 12 KB of headers."""
+    content = draw.randbytes(5000)
+    name = name_of(draw)
+    (server.root / name).write_bytes(content)
+    request = request_for(f"/{name}")
+    slow = [bytes([byte]) for byte in request]
+    padding = [f"X-Padding-{number}: {'x' * 400}" for number in range(29)]
+    for pieces, pause, how in (
+        (slow, 0.002, "a byte at a time"),
+        ([request_for(f"/{name}", *padding)], 0, "with 12 KB of headers"),
+        ([request[: len(request) // 2], request[len(request) // 2 :]], 0.2, "in two halves"),
+    ):
+        answer = ask(server, pieces, pause)
+        if answer.status != 200 or answer.body != content or answer.problem:
+            fail(
+                "one_recv",
+                f"A request for /{name} was sent {how}. Came back:\n\n{shown(answer.raw)}\n\n"
+                f"{answer.problem or 'It should be status 200 and the file'}.{state_of(server)}",
+                curl(server, f"/{name}", "-i"),
+            )
+
+
+# SHORT
+
+SHORT_SHIM = '''\
+"""Let sockets transfer little at a time, as POSIX allows them to."""
+import os
+import socket
+
+_send, _recv, _recv_into = socket.socket.send, socket.socket.recv, socket.socket.recv_into
+_sendfile = getattr(os, "sendfile", None)
+
+
+def send(self, data, *flags):
+    return _send(self, memoryview(data).cast("B")[:4096], *flags)
+
+
+def recv(self, size, *flags):
+    return _recv(self, min(size, 100), *flags)
+
+
+def recv_into(self, buffer, nbytes=0, flags=0):
+    size = nbytes or memoryview(buffer).nbytes
+    return _recv_into(self, buffer, min(size, 100), flags)
+
+
+socket.socket.send, socket.socket.recv, socket.socket.recv_into = send, recv, recv_into
+if _sendfile:
+    os.sendfile = lambda out, file, offset, count: _sendfile(out, file, offset, min(count, 4096))
+'''
+
+
+def short_transfers(launch: Callable[..., Server], draw: Random, scratch: Path) -> None:
+    """With sockets that take and give little at a time, files still arrive whole."""
+    shim = scratch / "shim"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text(SHORT_SHIM)
+    server = launch(environment={"PYTHONPATH": str(shim)})
+    for size in (300_000 + draw.randrange(9999), 0, 5 * CHUNK):
+        file = random_file(size, name_of(draw), server.root, seed=draw.randrange(2**32))
+        try:
+            download(server.url + file.url, file.path, timeout=PATIENCE)
+        except DownloadError as error:
+            fail(
+                "ignores_send",
+                f"On sockets that send at most 4096 bytes a call, GET {file.url} ({file.size} "
+                f"bytes): {str(error).partition(': ')[2]}.{state_of(server)}",
+            )
+
+
+# Shared
+
+
+@contextmanager
+def crowd(
+    server: Server,
+    file: SampleFile,
+    clients: int,
+    pace: Pace,
+    first: int,
+    timeout: float = PATIENCE,
+) -> Iterator[Crowd]:
+    """Clients for a file of a server."""
+    port = int(server.url.rpartition(":")[2])
+    job = Job(port, file.url, clients, pace, str(file.path), first=first, timeout=timeout)
+    with Crowd(job) as many:
+        yield many
+
+
+class Trace:
+    """A server's private memory over time, drawn in one line of text."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    @property
+    def line(self) -> str:
+        """The curve, at most 40 signs wide, with its largest value."""
+        if not self.sizes:
+            return "Memory: not measured, the server had ended."
+        step = max(1, -(-len(self.sizes) // 40))
+        tops = [max(self.sizes[i : i + step]) for i in range(0, len(self.sizes), step)]
+        most = max(max(tops), 1)
+        signs = "".join("▁▂▃▄▅▆▇█"[min(7, 8 * top // (most + 1))] for top in tops)
+        return f"Memory: {signs}  at most {size_text(most)}"
+
+
+@contextmanager
+def traced(server: Server) -> Iterator[Trace]:
+    """Trace a server's memory in a thread, ten times a second."""
+    trace, end = Trace(), threading.Event()
+
+    def run() -> None:
+        while not end.is_set():
+            if held := held_by(server):
+                trace.sizes.append(held)
+            end.wait(0.1)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield trace
+    finally:
+        end.set()
+        thread.join()

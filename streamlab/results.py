@@ -1,0 +1,75 @@
+"""What became of a check: one record, which terminal, notebook, pytest and gradebook render."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+VERSION = 1
+"""Of the checks: raised whenever a check changes what it gives points for."""
+
+Outcome = Literal["passed", "failed", "not_attempted", "could_not_run", "grader_fault"]
+"""`not_attempted`: the program is still the stub. `could_not_run`: it did not start, or ended.
+`grader_fault`: the check itself broke, which is nobody's zero."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What became of one check of one program."""
+
+    lab: str
+    """The lab's folder name, such as `02_chunked_loop`."""
+    check: str
+    """The check's id within the lab, such as `huge`."""
+    kind: str
+    """The kind of check, such as `HUGE`."""
+    points: float
+    max_points: float
+    outcome: Outcome
+    cause: str = ""
+    """The misconception, by its name in lab.toml; empty if none is known."""
+    evidence: str = ""
+    """What was done and what came back, several lines of plain text."""
+    curl: str = ""
+    """A command that does the same by hand; empty where there is none."""
+    seed: int = 0
+    """Gives the same sizes, names and bytes again."""
+    seconds: float = 0.0
+    checks_version: int = VERSION
+
+    def to_json(self) -> str:
+        """The record as one line."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> CheckResult:
+        """The record that `to_json` made a line of."""
+        return cls(**json.loads(line))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a record."""
+    number, text = {"type": "number", "minimum": 0}, {"type": "string"}
+    outcomes = ["passed", "failed", "not_attempted", "could_not_run", "grader_fault"]
+    fields = {
+        "lab": text,
+        "check": text,
+        "kind": text,
+        "points": number,
+        "max_points": number,
+        "outcome": {"enum": outcomes},
+        "cause": text,
+        "evidence": text,
+        "curl": text,
+        "seed": {"type": "integer"},
+        "seconds": number,
+        "checks_version": {"type": "integer"},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
