@@ -280,15 +280,20 @@ def _ruff(*arguments: str) -> list[str]:
 _TOLD_SO = re.compile(r"\(not |\(no whole multiple\)|no straight line|none missed")
 
 
+def _lines(output: NotebookNode) -> list[str]:
+    return texts(output).get("text/plain", "").splitlines()
+
+
 def verdicts_hold(saved: Saved) -> list[str]:
     """Every verdict holds as saved, except where a cell shows one failing on purpose."""
     complaints = []
     for cell in saved.code:
-        shown = "\n".join(text for output in cell.outputs for text in texts(output).values())
-        failing = _TOLD_SO.search(shown) or ("&#10007;" in shown or "\u2717" in shown)
+        said = [line for output in cell.outputs for line in _lines(output)]
+        told = [line for line in said if _TOLD_SO.search(line)]
+        marked = any(not row.holds for output in cell.outputs for row in rows(output))
+        failing = marked or bool(told)
         if failing and cell.id != FAILING_ON_PURPOSE:
-            lines = [line.strip() for line in shown.splitlines() if _TOLD_SO.search(line)]
-            complaints.append(f"{cell.id}: {lines[0][:200] if lines else 'a failing verdict'}")
+            complaints.append(f"{cell.id}: {'; '.join(told or said) or 'marked as failing'}")
         if cell.id == FAILING_ON_PURPOSE:
             if not failing:
                 complaints.append(f"{cell.id}: it is to show a failing verdict, and none fails")
@@ -334,7 +339,7 @@ def opens_as_a_lesson(saved: Saved) -> list[str]:
     ]
 
 
-_ANSWER = re.compile(r"<details><summary>Answer</summary>\n\n.+?\n\n</details>", re.DOTALL)
+_ANSWER = re.compile(r"<details[^>]*><summary>Answer</summary>\n\n.+?\n\n</details>", re.DOTALL)
 
 
 def closes_as_a_lesson(saved: Saved) -> list[str]:
@@ -354,7 +359,7 @@ def closes_as_a_lesson(saved: Saved) -> list[str]:
     if numbers != list(range(1, len(numbers) + 1)):
         complaints.append(f"the questions are numbered {numbers}")
     for number, question in zip(numbers, questions[2::2], strict=True):
-        if len(_ANSWER.findall(question)) != 1 or question.count("<details>") != 1:
+        if len(_ANSWER.findall(question)) != 1 or question.count("<details") != 1:
             complaints.append(f"question {number} has no answer folded under it")
     if len(after) < 20:
         complaints.append("it does not say what comes next")

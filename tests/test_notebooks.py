@@ -290,6 +290,14 @@ BREAKS: dict[Rule, list[tuple[str, Break]]] = {
     rules.verdicts_hold: [
         ("measure-stream: streaming   5 MiB", shows("measure-stream", 5 * MiB)),
         ("no straight line", data("chart", text_plain="Chart: no straight line (7% off).")),
+        (
+            "measure-stream: streaming   below",
+            lambda node: (
+                cell(node, "measure-stream")
+                .outputs[0]
+                .data.update({"text/html": table(5 * MiB)["text/html"]})
+            ),
+        ),
         ("none fails", shows("honest", 5)),
         ("on purpose", source("honest", "below(", "measure(")),
     ],
