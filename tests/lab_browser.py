@@ -293,11 +293,18 @@ def run_all(page: Page, timeout: float = RUN_ALL) -> Seen:
     raise TimeoutError(f"not done after {timeout:.0f} s: {look(page)}")
 
 
+_TALL = """(element) => {
+  const last = [...element.querySelectorAll('.jp-Cell')].at(-1).getBoundingClientRect();
+  return last.bottom - element.getBoundingClientRect().top + element.scrollTop;
+}"""
+"""How tall a notebook is, without the room below its last cell."""
+
+
 def screenshots(page: Page, folder: Path, name: str, tall: int = 8000) -> list[Path]:
     """Pictures of the whole notebook from top to bottom, each at most so tall."""
     folder.mkdir(parents=True, exist_ok=True)
     scroller = page.locator(".jp-NotebookPanel .jp-WindowedPanel-outer").first
-    height = int(scroller.evaluate("(element) => element.scrollHeight"))
+    height = int(scroller.evaluate(_TALL))
     page.set_viewport_size({"width": 1200, "height": min(height + 160, tall)})
     page.wait_for_timeout(500)
     step = int(scroller.evaluate("(element) => element.clientHeight"))
