@@ -6,13 +6,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 IN_VENV := .venv/bin
 LAB_OPTIONS ?=
 
-.PHONY: help lab test soak notebooks system environment
+.PHONY: help lab test soak notebooks labs system environment
 
 help:
 	@echo 'make lab        the environment, then JupyterLab at chapter 00'
 	@echo 'make test       the tests: library, lessons in strict nbval, JupyterLab in a browser'
 	@echo 'make soak       every notebook 20 times, half of them with all cores busy'
 	@echo 'make notebooks  run every notebook again and save it, normalised'
+	@echo 'make labs       generate labs/ from solutions/, and run the notebooks of both'
 	@echo 'make system     install the system packages of apt.txt and apt-test.txt that are missing'
 
 lab: environment
@@ -26,6 +27,9 @@ soak: environment
 
 notebooks: environment
 	$(IN_VENV)/python tools/save_notebooks.py
+
+labs: environment
+	$(IN_VENV)/python tools/make_labs.py
 
 system:
 	@sh tools/install_system_packages.sh

@@ -41,6 +41,7 @@ _HOME = {
     "fill": "experiment",
     "less_than_times": "display",
     "measure": "experiment",
+    "check": "display",
     "Chart": "display",
     "Verdict": "display",
     "at_least_times": "display",

@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import streamlab
+from streamlab import labs
 from streamlab.errors import StreamlabError
+from streamlab.results import CheckResult
 
 app = typer.Typer(
     help="Pour the River Through a Cup: tools for the course.",
@@ -60,6 +63,101 @@ def doctor(
         Console().print(table)
     if any(finding.vital and not finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+LabArgument = Annotated[
+    str | None, typer.Argument(metavar="LAB", help="A lab's number; else the one we stand in.")
+]
+
+
+@app.command(epilog="Examples: `streamlab check 02` · `streamlab check 02 --seed 4711`")
+def check(
+    lab: LabArgument = None,
+    seed: Annotated[int | None, typer.Option(help="Draw the same files again.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run this check (its id) alone.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line a check.")] = False,
+) -> None:
+    """Check your program of a lab. Exit status 1 unless it gets all points."""
+    found = labs.find_lab(lab)
+    seed = labs.new_seed() if seed is None else seed
+    if unknown := set(only or ()) - {each.id for each in found.checks}:
+        known = ", ".join(each.id for each in found.checks)
+        raise labs.LabError(f"lab {found.number} has no check {min(unknown)}: it has {known}")
+    wanted = len(only) if only else len(found.checks)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(f"lab {found.number}", total=wanted)
+        results = labs.run_checks(found, seed=seed, only=only, told=lambda _: bar.advance(task))
+    if not only:
+        labs.remember(found, results)
+    if as_json:
+        for result in results:
+            typer.echo(result.to_json())
+    else:
+        _show(found, results, seed)
+    if any(result.outcome != "passed" for result in results):
+        raise typer.Exit(1)
+
+
+def _show(lab: labs.Lab, results: list[CheckResult], seed: int) -> None:
+    """What failed in full, then the table, so that the table is what stands at the bottom."""
+    console = Console(highlight=False)
+    for story in labs.stories(lab, results):
+        console.print(story, markup=False, soft_wrap=True)
+        console.rule()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for result in results:
+        colour = {"passed": "green", "not_attempted": "dim"}.get(result.outcome, "red")
+        outcome = f"[{colour}]{result.outcome.replace('_', ' ')}[/]"
+        points = f"{result.points:g} of {result.max_points:g}"
+        table.add_row(outcome, points, lab.check(result.check).title, f"[dim]{result.kind}[/]")
+    console.print(table)
+    total = sum(result.points for result in results)
+    console.print(f"{total:g} of {sum(r.max_points for r in results):g} points, seed {seed}")
+
+
+@app.command(epilog="Example: `streamlab hint 02`, and again for one more")
+def hint(lab: LabArgument = None) -> None:
+    """Show one hint more for the first check that you have not passed."""
+    typer.echo(labs.next_hint(labs.find_lab(lab)))
+
+
+@app.command(epilog="Example: `streamlab reset 02`")
+def reset(lab: LabArgument = None) -> None:
+    """Put the stub back in place of your program, and keep a copy of it."""
+    found = labs.find_lab(lab)
+    for copy in labs.reset(found):
+        typer.echo(f"kept a copy: {copy.relative_to(found.folder)}")
+    typer.echo(f"{', '.join(found.programs)}: back to the stub")
+
+
+@app.command(epilog="Example: `streamlab progress --json`")
+def progress(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show all labs at a glance, by the last check of each."""
+    rows = [(each, labs.last_results(each)) for each in labs.all_labs()]
+    points = {each.name: sum(r.points for r in results) for each, results in rows}
+    if as_json:
+        summary = [
+            {"lab": each.name, "points": points[each.name], "max_points": each.points}
+            for each, _ in rows
+        ]
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for each, results in rows:
+        share = points[each.name] / each.points
+        bar = "█" * round(12 * share) + "░" * (12 - round(12 * share))
+        state = f"{points[each.name]:g} of {each.points:g}" if results else "not checked yet"
+        table.add_row(each.number, each.title, bar, state)
+    Console().print(table)
 
 
 def main() -> None:

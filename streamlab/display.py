@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamlab.experiment import Filling, Measurement
 from streamlab.files import MiB, size_text
+from streamlab.labs import Lab, find_lab, remember, run_checks, stories
+from streamlab.results import CheckResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -205,6 +207,88 @@ def _html_row(each: Row, predicted: bool) -> str:
 def verdicts(*rows: Row) -> Verdicts:
     """A table of verdicts, one row each; end a cell with it."""
     return Verdicts(rows)
+
+
+# Results of a lab's checks
+
+_OUTCOMES = {
+    "passed": ("&#10003;", _HOLDS),
+    "not_attempted": ("&#8211;", "opacity:.65"),
+    "failed": ("&#10007;", _FAILS),
+    "could_not_run": ("&#10007;", _FAILS),
+    "grader_fault": ("!", _FAILS),
+}
+
+
+class Results:
+    """The results of a lab's checks as a table; what failed is told in full below it."""
+
+    def __init__(self, lab: Lab, results: Sequence[CheckResult]) -> None:
+        self.lab = lab
+        self.results = list(results)
+
+    @property
+    def points(self) -> float:
+        return sum(result.points for result in self.results)
+
+    def __repr__(self) -> str:
+        return "\n".join([*self._lines(), *self._stories()])
+
+    def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._html()}
+
+    def _lines(self) -> list[str]:
+        rows = [
+            (each.outcome.replace("_", " "), f"{each.points:g} of {each.max_points:g}", each.check)
+            for each in self.results
+        ]
+        first = max((len(outcome) for outcome, _, _ in rows), default=0)
+        lines = [
+            f"{outcome:<{first}}   {points:>7}   {self.lab.check(name).title}"
+            for outcome, points, name in rows
+        ]
+        return [*lines, f"{self.points:g} of {sum(r.max_points for r in self.results):g} points"]
+
+    def _stories(self) -> list[str]:
+        return [f"\n{story}" for story in stories(self.lab, self.results)]
+
+    def _html(self) -> str:
+        rows = []
+        for each in self.results:
+            mark, style = _OUTCOMES[each.outcome]
+            seconds = f"{each.seconds:.1f} s" if each.outcome == "passed" else ""
+            rows.append(
+                f'<tr><td style="{_CELL}">{html.escape(self.lab.check(each.check).title)}</td>'
+                f'<td style="{_CELL};{style};font-weight:600">{mark} '
+                f"{each.outcome.replace('_', ' ')}</td>"
+                f'<td style="{_CELL}">{each.points:g} of {each.max_points:g}</td>'
+                f'<td class="live" style="{_CELL}">{seconds}</td></tr>'
+            )
+        heads = "".join(f'<th style="{_HEAD}">{h}</th>' for h in ("", "", "points", "took"))
+        total = f"{self.points:g} of {sum(each.max_points for each in self.results):g} points"
+        stories = "".join(
+            f'<pre style="white-space:pre-wrap">{html.escape(story)}</pre>'
+            for story in self._stories()
+        )
+        return (
+            f'<table style="{_TABLE}"><tr>{heads}</tr>{"".join(rows)}</table>'
+            f"<p><b>{total}</b></p>{stories}"
+        )
+
+
+def check(
+    which: str | None = None, *, only: Collection[str] | None = None, seed: int | None = None
+) -> Results:
+    """Run the checks of a lab (the one whose folder we are in) and show the results as a table.
+
+    `only` names checks by id; `seed` repeats an earlier run. This is for notebooks; the terminal
+    has `streamlab check`.
+    """
+    lab = find_lab(which)
+    results = run_checks(lab, only=only, seed=seed)
+    if only is None:
+        remember(lab, results)
+    return Results(lab, results)
 
 
 # Charts

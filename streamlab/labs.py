@@ -130,6 +130,34 @@ def _bare(file: Path) -> list[str]:
     return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
+def as_text(lab: Lab, result: CheckResult) -> str:
+    """A result in full, as a student reads it."""
+    check = lab.check(result.check)
+    lines = [
+        f"{check.title} ({result.kind}): {result.points:g} of {result.max_points:g} points",
+        "",
+    ]
+    lines.append(result.evidence)
+    if why := lab.cause_text(result.cause):
+        lines += ["", f"What it means: {why}"]
+    if result.curl:
+        lines += ["", f"Try it by hand: {result.curl}"]
+    if check.hints and result.outcome == "failed":
+        lines += ["", f"A hint: {check.hints[0]} (more with: streamlab hint {lab.number})"]
+    lines += ["", f"The same again: streamlab check {lab.number} --seed {result.seed}"]
+    return "\n".join(lines)
+
+
+def stories(lab: Lab, results: Collection[CheckResult]) -> list[str]:
+    """In full, what did not pass; a story that several checks share is told once."""
+    told: dict[str, str] = {}
+    for result in results:
+        if result.outcome in ("failed", "could_not_run", "grader_fault"):
+            key = result.evidence if result.outcome == "could_not_run" else result.check
+            told.setdefault(key, as_text(lab, result))
+    return list(told.values())
+
+
 # Finding labs
 
 

@@ -74,7 +74,7 @@ class Server:
     object in it, an ASGI app, run by `streamlab.serve` with ROOT in `STREAMLAB_ROOT`. With `cup`
     it runs under those limits (Linux and macOS). `environment` is added to that of this process.
     It runs in the folder `cwd` (default: this one). `ready` is the time it gets to listen, in
-    seconds.
+    seconds; then, unless `probe` is false, it also has to take a connection, with nothing on it.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Server:
         environment: Mapping[str, str] | None = None,
         cwd: Path | str | None = None,
         ready: float = READY,
+        probe: bool = True,
     ) -> None:
         self.file = Path(file)
         self.root = Path(root)
@@ -97,6 +98,7 @@ class Server:
         self.environment = dict(environment or {})
         self.cwd = cwd
         self.ready = ready
+        self.probe = probe
         self.pid = 0
         """The process id of the server itself, who leads its process group."""
         self.url = ""
@@ -225,7 +227,7 @@ class Server:
         while time.monotonic() < deadline:
             if not self.running:
                 raise ServerError(self._why_it_ended())
-            if self.pid and (port := self._announced_port()) and _accepts(port):
+            if self.pid and (port := self._announced_port()) and (not self.probe or _accepts(port)):
                 self.url = f"http://127.0.0.1:{port}"
                 return
             time.sleep(0.01)

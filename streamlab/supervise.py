@@ -25,8 +25,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from streamlab.memory import children_of
-
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 
@@ -140,6 +138,8 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
 
 def _end_strays() -> None:
     """Kill what is left below this process: what had gone into a group or session of its own."""
+    from streamlab.memory import children_of  # not before: this process stays small
+
     deadline = time.monotonic() + GRACE
     while (strays := children_of(os.getpid())) and time.monotonic() < deadline:
         for stray in strays:

@@ -89,7 +89,9 @@ class Workshop:
         file = self.program(name)
         # A limit on processes counts all those of this user, so it only makes sense in a sandbox.
         cup = replace(self.lab.limits, nproc=None)
-        server = Server(file, self.root, **{"cup": cup, "cwd": self.folder, **options})
+        server = Server(
+            file, self.root, **{"cup": cup, "cwd": self.folder, "probe": False, **options}
+        )
         self._servers.append(server)
         try:
             return server.start()
@@ -223,26 +225,8 @@ def pytest_runtest_makereport(
         seconds=round(call.duration, 3),
     )
     if outcome in ("failed", "could_not_run"):
-        report.longrepr = as_text(lab, result)
+        report.longrepr = labs.as_text(lab, result)
     if results := item.config.getoption("--lab-results"):
         with Path(results).open("a", encoding="utf-8") as file:
             file.write(result.to_json() + "\n")
     return report
-
-
-def as_text(lab: Lab, result: CheckResult) -> str:
-    """A result in full, as a student reads it."""
-    check = lab.check(result.check)
-    lines = [
-        f"{check.title} ({result.kind}): {result.points:g} of {result.max_points:g} points",
-        "",
-    ]
-    lines.append(result.evidence)
-    if why := lab.cause_text(result.cause):
-        lines += ["", f"What it means: {why}"]
-    if result.curl:
-        lines += ["", f"Try it by hand: {result.curl}"]
-    if check.hints and result.outcome == "failed":
-        lines += ["", f"A hint: {check.hints[0]} (more with: streamlab hint {lab.number})"]
-    lines += ["", f"The same again: streamlab check {lab.number} --seed {result.seed}"]
-    return "\n".join(lines)

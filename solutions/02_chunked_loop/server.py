@@ -17,8 +17,7 @@ def answer(connection: socket.socket, root: Path) -> None:
     # BEGIN SOLUTION
     # BEGIN STUB
     # request = connection.recv(65536)
-    # path = request.split(b" ")[1]
-    # print("asked for", path)
+    # print("asked:", request)
     # connection.sendall(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n")
     # END STUB
     head = read_head(connection)

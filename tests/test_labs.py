@@ -1,0 +1,343 @@
+"""Labs: generated from their solutions, complete, and telling nobody the answer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from streamlab import labs
+from streamlab.labs import Lab, LabError, generate, run_checks, solution_lines, strip_solution
+from streamlab.results import CheckResult, schema
+
+ROOT = Path(__file__).resolve().parent.parent
+SOLUTIONS = sorted(path for path in (ROOT / "solutions").iterdir() if (path / "lab.toml").is_file())
+each_lab = pytest.mark.parametrize("solution", SOLUTIONS, ids=lambda path: path.name)
+
+
+@pytest.fixture
+def generated(solution: Path, tmp_path: Path) -> Path:
+    """A lab, freshly generated."""
+    target = tmp_path / "labs" / solution.name
+    generate(solution, target)
+    return target
+
+
+# Markers
+
+
+def test_a_solution_is_cut_out_and_its_stub_stays() -> None:
+    """What is left is the given code, and the stub with one comment sign less."""
+    text = (
+        "a = 1\n# BEGIN SOLUTION\n# BEGIN STUB\n# b = 0\n#     c = 0\n# END STUB\n"
+        "b = 2\n# END SOLUTION\nd = 3\n"
+    )
+    assert strip_solution(text, "x.py") == "a = 1\nb = 0\n    c = 0\nd = 3\n"
+    assert solution_lines("# BEGIN SOLUTION\nvalue = compute_it(1)\n# END SOLUTION\n") == {
+        "value = compute_it(1)"
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("# BEGIN SOLUTION\na = 1\n", "never closed"),
+        ("# END SOLUTION\n", "without its BEGIN"),
+        ("# BEGIN SOLUTION\n# BEGIN SOLUTION\n", "inside a SOLUTION"),
+        ("# BEGIN STUB\n# END STUB\n", "stands inside a SOLUTION"),
+        ("# BEGIN SOLUTION\n# BEGIN STUB\n# END SOLUTION\n", "END SOLUTION without"),
+        ("a = 1  # BEGIN SOLUTION\n# END SOLUTION\n", "line of its own"),
+    ],
+)
+def test_wrong_markers_are_errors(text: str, complaint: str) -> None:
+    """Unclosed, nested and leaked markers name the file and the line."""
+    with pytest.raises(LabError, match=complaint) as caught:
+        strip_solution(text, "x.py")
+    assert str(caught.value).startswith("x.py, line ")
+
+
+# Generated labs
+
+
+def committed(name: str) -> dict[str, str]:
+    """The files of a lab as they stand in the last commit, never as a student left them."""
+    listing = subprocess.run(
+        ["git", "ls-tree", "-r", "--name-only", "HEAD", f"labs/{name}/"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    shown = {}
+    for file in listing:
+        command = ["git", "show", f"HEAD:{file}"]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        shown[file.removeprefix(f"labs/{name}/")] = ran.stdout
+    return shown
+
+
+def differences(generated: dict[str, str], kept: dict[str, str]) -> list[str]:
+    """Where two versions of a lab differ; of a notebook, its cells but not their outputs count."""
+    found = [f"{name}: only in one of them" for name in sorted(generated.keys() ^ kept.keys())]
+    for name in sorted(generated.keys() & kept.keys()):
+        one, other = generated[name], kept[name]
+        if name.endswith(".ipynb"):
+            one, other = (_without_outputs(text) for text in (one, other))
+        if one != other:
+            found.append(f"{name}: differs")
+    return found
+
+
+def _without_outputs(text: str) -> str:
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        cell.pop("outputs", None)
+        cell.pop("execution_count", None)
+    return json.dumps(notebook, sort_keys=True)
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """All files of a folder, by name."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@each_lab
+def test_labs_are_what_solutions_make_of_them(generated: Path) -> None:
+    """`make labs` has been run after the last change of a solution."""
+    assert differences(files_of(generated), committed(generated.name)) == []
+
+
+def test_a_changed_lab_is_noticed() -> None:
+    """The comparison sees a changed file, a missing one, and a changed cell, but no output."""
+    cell = {"cell_type": "code", "id": "a", "source": "1", "outputs": [], "execution_count": 1}
+    notebook = json.dumps({"cells": [cell], "metadata": {}})
+    run = json.dumps({"cells": [{**cell, "outputs": [1], "execution_count": 2}], "metadata": {}})
+    changed = json.dumps({"cells": [{**cell, "source": "2"}], "metadata": {}})
+    assert differences({"a.ipynb": notebook}, {"a.ipynb": run}) == []
+    assert differences({"a.ipynb": notebook}, {"a.ipynb": changed}) == ["a.ipynb: differs"]
+    assert differences({"a.py": "1"}, {"a.py": "2"}) == ["a.py: differs"]
+    assert differences({"a.py": "1"}, {}) == ["a.py: only in one of them"]
+
+
+@each_lab
+def test_no_solution_line_is_given_away(solution: Path, generated: Path) -> None:
+    """No line that only the solution has stands in any file of the lab but its instructions."""
+    lines = set()
+    for name in Lab(solution).programs:
+        lines |= solution_lines((solution / name).read_text())
+    assert lines
+    for name, text in files_of(generated).items():
+        if name.endswith(".py"):
+            assert not lines & {line.strip() for line in text.splitlines()}, name
+
+
+@each_lab
+def test_a_manifest_is_complete(solution: Path) -> None:
+    """Every check has a test with a docstring, points, hints; every cause that is named is told."""
+    lab = Lab(solution)
+    source = (solution / "test_lab.py").read_text()
+    assert 10 <= lab.points <= 20
+    for check in lab.checks:
+        assert f"def test_{check.id}(" in source
+        assert check.points > 0 and check.title and check.kind.isupper()
+        assert check.hints, check.id
+    assert source.count("\ndef test_") == len(lab.checks)
+    assert lab.title and lab.manifest["minutes"] > 0
+    assert lab.cause_text("could_not_run")
+
+
+# Running
+
+
+@each_lab
+@pytest.mark.needs("linux")
+def test_a_solution_gets_full_marks(solution: Path) -> None:
+    """And each result keeps to the schema."""
+    lab = Lab(solution)
+    results = run_checks(lab, seed=1)
+    assert [r.evidence for r in results if r.outcome != "passed"] == []
+    assert sum(result.points for result in results) == lab.points
+    for result in results:
+        jsonschema.validate(json.loads(result.to_json()), schema())
+        assert CheckResult.from_json(result.to_json()) == result
+
+
+def test_the_schema_refuses_what_is_no_result() -> None:
+    """An outcome of one's own, or a field too many, is no result."""
+    result = json.loads(CheckResult("02", "a", "HUGE", 1, 1, "passed").to_json())
+    jsonschema.validate(result, schema())
+    for wrong in ({"outcome": "brilliant"}, {"extra": 1}, {"points": "many"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**result, **wrong}, schema())
+
+
+@each_lab
+@pytest.mark.needs("linux")
+def test_a_stub_is_not_attempted(generated: Path) -> None:
+    """A lab that nobody has touched gets no points, and no reproach."""
+    results = run_checks(Lab(generated))
+    assert {result.outcome for result in results} == {"not_attempted"}
+    assert [result.check for result in results] == [check.id for check in Lab(generated).checks]
+
+
+@each_lab
+@pytest.mark.needs("linux")
+def test_a_stub_starts_and_fails(generated: Path) -> None:
+    """Run as a program, the stub starts, and passes nothing but what lab.toml says it may."""
+    lab = Lab(generated)
+    stubs = {name: generated / labs.STUBS / name for name in lab.programs}
+    results = run_checks(lab, stubs)
+    assert {result.outcome for result in results} <= {"passed", "failed"}
+    passed = {result.check for result in results if result.outcome == "passed"}
+    assert passed == set(lab.manifest.get("stub_passes", []))
+
+
+@pytest.fixture
+def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A course with one generated lab, 02, and us in its top folder."""
+    solution = ROOT / "solutions" / "02_chunked_loop"
+    generate(solution, tmp_path / "labs" / solution.name)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path / "labs" / solution.name
+
+
+def streamlab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line tool in this folder."""
+    command = [sys.executable, "-c", "from streamlab.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+BAD = {
+    "syntax": ("def main( -> None:\n    pass\n", "line 1"),
+    "silent": ("import time\ntime.sleep(60)\n", "did not listen within"),
+    "exits": ("print('good bye')\n", "ended at its start with status 0"),
+    "raises": ("raise RuntimeError('not today')\n", "not today"),
+    "wide": ("print('listening on http://0.0.0.0:8000', flush=True)\nimport time\ntime.sleep(60)\n",
+             "listening on http://127.0.0.1:PORT"),
+    "chatty": ("print('x' * 1_000_000)\nraise SystemExit(3)\n", "status 3"),
+    "binary": ("\0", "no Python"),
+    "port": (
+        "import socket\na = socket.create_server(('127.0.0.1', 0))\n"
+        "b = socket.create_server(a.getsockname())\n",
+        "taken by another program",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize("mistake", BAD)
+def test_a_program_that_does_not_run_is_explained(course: Path, mistake: str) -> None:
+    """The reason stands in the result, and the check itself is not at fault."""
+    program, reason = BAD[mistake]
+    (course / "server.py").write_text(program)
+    [result] = run_checks(Lab(course), only=["wire"])
+    assert result.outcome == "could_not_run", result
+    assert reason in result.evidence
+    assert "Traceback" not in result.evidence.partition("It wrote")[0]
+
+
+@pytest.mark.needs("linux")
+def test_a_program_can_not_harm_the_lab(course: Path) -> None:
+    """One that deletes its own folder deletes a copy."""
+    text = (ROOT / "solutions" / "02_chunked_loop" / "server.py").read_text()
+    delete = "import shutil, os\nshutil.rmtree(os.path.dirname(os.path.abspath(__file__)))\n"
+    before, main = text.split('if __name__ == "__main__":')
+    (course / "server.py").write_text(f'{before}{delete}if __name__ == "__main__":{main}')
+    [result] = run_checks(Lab(course), only=["wire"])
+    assert (course / "server.py").is_file() and (course / "lab.toml").is_file()
+    assert result.outcome in ("passed", "could_not_run")
+
+
+def test_reset_keeps_a_copy(course: Path) -> None:
+    """The stub is back, and what the student had written lies beside it."""
+    stub = (course / "server.py").read_text()
+    (course / "server.py").write_text("# my work\n")
+    [copy] = labs.reset(Lab(course))
+    assert copy.read_text() == "# my work\n"
+    assert (course / "server.py").read_text() == stub
+    assert labs.reset(Lab(course)) == []
+
+
+def test_line_ends_and_trailing_space_are_no_attempt(course: Path) -> None:
+    """An editor's habits are not a student's work."""
+    text = (course / "server.py").read_text()
+    (course / "server.py").write_bytes(text.replace("\n", "  \r\n").encode() + b"\n\n")
+    assert not Lab(course).attempted(course / "server.py")
+    (course / "server.py").write_text(text + "x = 1\n")
+    assert Lab(course).attempted(course / "server.py")
+
+
+def test_hints_come_one_by_one(course: Path) -> None:
+    """One more each time, and the last one again and again."""
+    lab = Lab(course)
+    hints = lab.checks[0].hints
+    told = [labs.next_hint(lab) for _ in range(len(hints) + 1)]
+    for number, hint in enumerate(hints):
+        assert hint in told[number]
+    assert told[-1] == told[-2]
+
+
+@pytest.mark.needs("linux")
+def test_the_command_line(course: Path) -> None:
+    """check, progress and their exit statuses, by the same results."""
+    shutil.copy(ROOT / "solutions" / "02_chunked_loop" / "server.py", course / "server.py")
+    ran = streamlab("check", "02", "--only", "wire", "--seed", "7", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert CheckResult.from_json(ran.stdout).outcome == "passed"
+    assert CheckResult.from_json(ran.stdout).seed == 7
+    text = (course / "server.py").read_text().replace("200 OK", "203 Fine")
+    (course / "server.py").write_text(text)
+    ran = streamlab("check", "2", "--only", "wire", "--seed", "7")
+    assert ran.returncode == 1
+    for part in ("curl -sS", "203 Fine", "What it means", "A hint", "--seed 7", "0 of 3"):
+        assert part in ran.stdout
+    assert "not checked yet" in streamlab("progress").stdout
+    for wrong in (["check", "77"], ["check", "02", "--only", "nothing"]):
+        ran = streamlab(*wrong)
+        assert ran.returncode == 2
+        assert len(ran.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.needs("linux")
+def test_pytest_gives_the_same_verdicts(course: Path) -> None:
+    """`pytest labs/02_chunked_loop` tells the failure as the other ways do."""
+    (course / "server.py").write_text("raise SystemExit(3)\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:nbval", str(course)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 1
+    assert "seed: " in ran.stdout
+    assert "server.py ended at its start with status 3" in ran.stdout
+    assert f"{len(Lab(course).checks)} failed" in ran.stdout
+
+
+def test_a_broken_check_is_the_graders_fault(course: Path) -> None:
+    """An exception in a check itself costs nobody a point, and is told as what it is."""
+    (course / "server.py").write_text("x = 1\n")
+    (course / "test_lab.py").write_text("def test_wire(lab):\n    1 / 0\n")
+    [result] = run_checks(Lab(course), only=["wire"])
+    assert result.outcome == "grader_fault"
+    assert "ZeroDivisionError" in result.evidence
+    (course / "test_lab.py").write_text("def test_wire(lab:\n")
+    [result] = run_checks(Lab(course), only=["wire"])
+    assert result.outcome == "grader_fault"
+
+
+def test_the_same_seed_draws_the_same(course: Path) -> None:
+    """And another one draws something else."""
+    (course / "test_lab.py").write_text(
+        "from streamlab.testing import fail\n"
+        "def test_wire(draw):\n    fail('wrong_bytes', str(draw.random()))\n"
+    )
+    (course / "server.py").write_text("x = 1\n")
+    drawn = [run_checks(Lab(course), seed=seed, only=["wire"])[0].evidence for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
