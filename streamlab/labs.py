@@ -340,25 +340,35 @@ def generate(solution: Path, target: Path) -> None:
     """
     lab = Lab(solution)
     files: dict[str, str] = {}
-    for file in sorted(solution.iterdir()):
-        if file.is_dir() or file.name.startswith("."):
-            continue
+    for file in _files_of(solution):
+        name = file.relative_to(solution).as_posix()
         text = file.read_text(encoding="utf-8")
-        if file.name in lab.programs:
-            text = strip_solution(text, f"{lab.name}/{file.name}")
-            files[f"{STUBS}/{file.name}"] = text
-        files[file.name] = text
+        if name in lab.programs:
+            text = strip_solution(text, f"{lab.name}/{name}")
+            files[f"{STUBS}/{name}"] = text
+        files[name] = text
     target.mkdir(parents=True, exist_ok=True)
-    for old in target.iterdir():
-        if old.name == STUBS:
-            shutil.rmtree(old)
-        elif old.is_file() and old.name not in files:
+    shutil.rmtree(target / STUBS, ignore_errors=True)
+    for old in _files_of(target):
+        if old.relative_to(target).as_posix() not in files:
             old.unlink()
     for name, text in files.items():
         if name.endswith(".ipynb") and (target / name).is_file():
             text = _with_outputs_of(text, (target / name).read_text(encoding="utf-8"))
-        (target / name).parent.mkdir(exist_ok=True)
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_text(text, encoding="utf-8")
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """A lab's files, those in its folders too; nothing hidden, nothing that Python left."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file()
+        and not any(
+            part.startswith(".") or part == "__pycache__" for part in file.relative_to(folder).parts
+        )
+    )
 
 
 def _with_outputs_of(new: str, old: str) -> str:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,7 +104,7 @@ class Server:
         self.url = ""
         """Where it listens: `http://127.0.0.1:PORT`."""
         self._supervisor: subprocess.Popen[str] | None = None
-        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._events: Events = queue.Queue()
         self._ended = False
         self._exit_status: int | None = None
         self._log_file: Path | None = None
@@ -113,6 +113,11 @@ class Server:
     @property
     def name(self) -> str:
         return self.file.stem
+
+    @property
+    def keeper(self) -> int:
+        """The process that all of the server's processes descend from, even those that left it."""
+        return self._supervisor.pid if self._supervisor is not None else 0
 
     @property
     def command(self) -> list[str]:
@@ -157,10 +162,7 @@ class Server:
         self._events = queue.Queue()  # how it ends from here on is not by itself
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
-            assert supervisor.stdin is not None
-            with suppress(OSError):
-                supervisor.stdin.close()
-            supervisor.wait()  # bounded: it gives the server 2 s, then kills it
+            _end(supervisor)
         if self._log_file is not None:
             self._last_log = self.log()
             self._log_file.unlink(missing_ok=True)
@@ -177,12 +179,7 @@ class Server:
         """
         if self._log_file is None:
             return self._last_log
-        with self._log_file.open("rb") as file:
-            text = file.read(_LOG_PART)
-            if (size := os.fstat(file.fileno()).st_size) > 2 * _LOG_PART:
-                file.seek(size - _LOG_PART)
-                text += b"\n[...]\n"
-            return (text + file.read(_LOG_PART)).decode(errors="replace")
+        return _read_log(self._log_file)
 
     def __enter__(self) -> Server:
         return self if self.running else self.start()
@@ -194,33 +191,17 @@ class Server:
         return f"<Server {self.name}>"
 
     def _launch(self) -> None:
-        # -P: what lies in the folder that it runs in must not be taken for a module.
-        supervise = [sys.executable, "-P", "-m", "streamlab.supervise"]
-        supervise += ["--log", str(self._log_file)]
-        if self.cup is not None:
-            supervise += ["--cup", json.dumps(self.cup.limits())]
-        environment = {
-            **os.environ,
-            "PYTHONUNBUFFERED": "1",
-            **({"STREAMLAB_ROOT": str(self.root.resolve())} if self.app else {}),
-            **self.environment,
-        }
+        environment = {"STREAMLAB_ROOT": str(self.root.resolve())} if self.app else {}
         self.pid, self.url = 0, ""
         self._ended, self._exit_status = False, None
-        self._events = queue.Queue()
-        self._supervisor = subprocess.Popen(
-            [*supervise, "--", sys.executable, *self.command[1:]],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=self.cwd,
-            # In a session of its own, an interrupt of the notebook does not reach it; the end of
-            # its standard input always does.
-            start_new_session=os.name == "posix",
+        assert self._log_file is not None
+        self._supervisor, self._events = _supervised(
+            [sys.executable, *self.command[1:]],
+            self._log_file,
+            self.cup,
+            {**environment, **self.environment},
+            self.cwd,
         )
-        carry = threading.Thread(target=_carry, args=(self._supervisor, self._events), daemon=True)
-        carry.start()
 
     def _await_listening(self) -> None:
         deadline = time.monotonic() + self.ready
@@ -269,6 +250,102 @@ def _accepts(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program that is no server came to its end."""
+
+    status: int | None
+    """Its exit status, or minus a signal's number; None if its time was up."""
+    output: str
+    """What it wrote to standard output and error; of very much, its beginning and its end."""
+
+
+def run_program(
+    command: Sequence[str],
+    *,
+    cup: Cup | None = None,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | str | None = None,
+    timeout: float = 30.0,
+    watch: Callable[[int], None] | None = None,
+) -> Finished:
+    """Run a program under the supervisor until it ends, or for `timeout` seconds.
+
+    Nothing of it is left afterwards. `watch` is called with its pid twenty times a second.
+    """
+    handle, name = tempfile.mkstemp(prefix="streamlab-", suffix=".log")
+    os.close(handle)
+    log = Path(name)
+    try:
+        supervisor, events = _supervised(command, log, cup, environment or {}, cwd)
+        pid, status = 0, None
+        deadline = time.monotonic() + timeout
+        try:
+            while time.monotonic() < deadline:
+                with suppress(queue.Empty):
+                    event = events.get(timeout=0.05)
+                    pid = event.get("pid", pid)
+                    if "exit" in event:
+                        status = event["exit"]
+                        break
+                if pid and watch is not None:
+                    watch(pid)
+        finally:
+            _end(supervisor)
+        return Finished(status, _read_log(log))
+    finally:
+        log.unlink(missing_ok=True)
+
+
+Events = queue.Queue[dict[str, Any]]
+
+
+def _supervised(
+    command: Sequence[str],
+    log: Path,
+    cup: Cup | None,
+    environment: Mapping[str, str],
+    cwd: Path | str | None,
+) -> tuple[subprocess.Popen[str], Events]:
+    """Start a command under the supervisor; what that says comes as events."""
+    # -P: what lies in the folder that it runs in must not be taken for a module.
+    supervise = [sys.executable, "-P", "-m", "streamlab.supervise", "--log", str(log)]
+    if cup is not None:
+        supervise += ["--cup", json.dumps(cup.limits())]
+    supervisor = subprocess.Popen(
+        [*supervise, "--", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        cwd=cwd,
+        # In a session of its own, an interrupt of the notebook does not reach it; the end of its
+        # standard input always does.
+        start_new_session=os.name == "posix",
+    )
+    events: Events = queue.Queue()
+    threading.Thread(target=_carry, args=(supervisor, events), daemon=True).start()
+    return supervisor, events
+
+
+def _end(supervisor: subprocess.Popen[str]) -> None:
+    """Cut the lifeline, and wait: bounded, for the supervisor gives CMD 2 s and then kills it."""
+    assert supervisor.stdin is not None
+    with suppress(OSError):
+        supervisor.stdin.close()
+    supervisor.wait()
+
+
+def _read_log(log: Path) -> str:
+    """A log file's text; of a very long one, its beginning and its end."""
+    with log.open("rb") as file:
+        text = file.read(_LOG_PART)
+        if (size := os.fstat(file.fileno()).st_size) > 2 * _LOG_PART:
+            file.seek(size - _LOG_PART)
+            text += b"\n[...]\n"
+        return (text + file.read(_LOG_PART)).decode(errors="replace")
 
 
 def _carry(supervisor: subprocess.Popen[str], events: queue.Queue[dict[str, Any]]) -> None:

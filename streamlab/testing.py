@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import random
 import shutil
+import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +26,7 @@ from streamlab import labs
 from streamlab.errors import ServerError
 from streamlab.labs import Lab
 from streamlab.results import CheckResult, Outcome
-from streamlab.server import Server
+from streamlab.server import Finished, Server, run_program
 
 RESULT = pytest.StashKey[CheckResult]()
 
@@ -75,6 +78,8 @@ class Workshop:
         try:
             compile(file.read_text(encoding="utf-8"), name, "exec")
         except SyntaxError as error:
+            if error.lineno is None:
+                raise CouldNotRun(f"{name} is no Python text: {error.msg}") from error
             raise CouldNotRun(
                 f"{name}, line {error.lineno}: {error.msg}. Mend that line, then check again."
             ) from error
@@ -98,6 +103,36 @@ class Workshop:
         except ServerError as error:
             self._broken[name] = str(error).replace(str(self.folder) + "/", "")
             raise CouldNotRun(self._broken[name]) from error
+
+    def run(self, name: str, *arguments: str, timeout: float = 30.0, **options: Any) -> Finished:
+        """Run a program to its end, in the lab's cup; options as for `run_program`."""
+        command = [sys.executable, str(self.program(name)), *arguments]
+        cup = replace(self.lab.limits, nproc=None)
+        return run_program(command, timeout=timeout, **{"cup": cup, "cwd": self.folder, **options})
+
+    def call(self, name: str, function: str, *numbers: float) -> object:
+        """What a function of a program returns, called in a process of its own.
+
+        Arguments and result travel as JSON; what the program prints on the way is not the result.
+        Raises `CheckFailed` when it raises, returns nothing that JSON can say, or takes too long.
+        """
+        self.program(name)
+        caller = self.folder / f"call-{uuid.uuid4().hex}.py"
+        answer = self.root / uuid.uuid4().hex
+        module = name.removesuffix(".py")
+        caller.write_text(
+            f"import json, {module}\n"
+            f"result = {module}.{function}(*{json.dumps(numbers)})\n"
+            f"open({str(answer)!r}, 'w').write(json.dumps(result))\n"
+        )
+        asked = f"Called {function}({', '.join(f'{number:_}' for number in numbers)})."
+        finished = self.run(caller.name, timeout=10)
+        if not answer.is_file():
+            words = finished.output.strip().splitlines()
+            how = words[-1] if words else f"it ended with status {finished.status}"
+            how = "it had not returned after 10 s" if finished.status is None else how
+            fail("raises", f"{asked} It returned nothing: {how}")
+        return json.loads(answer.read_text())
 
     def close(self) -> None:
         """End all servers."""

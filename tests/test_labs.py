@@ -312,7 +312,7 @@ def test_the_command_line(course: Path) -> None:
 def test_pytest_gives_the_same_verdicts(course: Path) -> None:
     """`pytest labs/02_chunked_loop` tells the failure as the other ways do."""
     (course / "server.py").write_text("raise SystemExit(3)\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:nbval", str(course)]
+    command = [sys.executable, "-m", "pytest", "-p", "no:nbval", str(course)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 1
     assert "seed: " in ran.stdout
