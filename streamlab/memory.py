@@ -116,13 +116,22 @@ def bytes_read(pid: int) -> int | None:
     group: also what was in the page cache, and what sendfile(2) moved; not what a map shows.
     None off Linux.
     """
+    return _transferred(pid, "rchar")
+
+
+def bytes_written(pid: int) -> int | None:
+    """The same for what they asked it to write, to files and pipes: `wchar`; not send(2)."""
+    return _transferred(pid, "wchar")
+
+
+def _transferred(pid: int, counter: str) -> int | None:
     if not exact():
         return None
     total = 0
     for member in group_members(pid):
         with suppress(OSError):
             text = (PROC / str(member) / "io").read_text()
-            total += int(re.findall(r"^rchar: (\d+)", text, re.MULTILINE)[0])
+            total += int(re.findall(rf"^{counter}: (\d+)", text, re.MULTILINE)[0])
     return total
 
 
