@@ -1,0 +1,947 @@
+"""What lab 03 checks: a downloader, run as a process against servers of our own, and three leaks.
+
+Each function is one kind of check, as in `streamlab.checks`: it takes the workshop where the
+student's programs run and a source of random draws, and ends in `fail(cause, evidence)`. A client
+is judged by its exit status, by the files that it leaves, and by what it holds; a server by what
+it answers and holds. Sizes are in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import http.client
+import shlex
+import shutil
+import socket
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any
+
+from streamlab.checks import Trace, held_by, log_of, name_of, state_of, traced
+from streamlab.clients import Crowd, Job
+from streamlab.errors import MeterError
+from streamlab.files import KiB, MiB, SampleFile, random_file, size_text, sparse_file
+from streamlab.memory import bytes_written, memory_of
+from streamlab.origin import Answer, Bomb, Framing, Origin, block_of
+from streamlab.server import Finished, Server
+from streamlab.testing import Workshop, fail
+
+CLIENT = "client.py"
+LEAKY = "leaky_server.py"
+CHUNK = 64 * KiB
+PATIENCE = 15.0
+"""Seconds that a client may take for a small body before it counts as hanging."""
+POURING = 45.0
+"""The same for hundreds of MiB."""
+LARGER = (140 * MiB, 180 * MiB)
+"""Between these are the sizes of what must not fit into the lab's cup of 128 MiB."""
+AT_ONCE = 3
+"""Clients that run at the same time where nothing speaks against it."""
+
+FRAMINGS: dict[Framing, str] = {
+    "length": "Content-Length",
+    "chunked": "chunked coding",
+    "close": "no length, closed at its end",
+}
+
+
+# Running a client
+
+
+@dataclass(frozen=True)
+class Try:
+    """A run of the client to come: what the server answers, and what should become of it."""
+
+    story: str
+    """What the server does, as a sentence."""
+    answer: Answer | None = None
+    """None: no server listens."""
+    status: int = 0
+    """The exit status that is right."""
+    body: bytes | Path | None = None
+    """What OUTPUT must hold afterwards; None: nothing is said about it."""
+    sha256: str | None = None
+    before: bytes | None = None
+    """What OUTPUT holds before; None: there is none."""
+    by_hand: str = ""
+    """The path by which `python -m streamlab.origin` gives a like answer; empty if it has none."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """For `Workshop.run`."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the client that is over."""
+
+    attempt: Try
+    command: str
+    """As it would be typed."""
+    status: int | None
+    """None: its time was up, and it was ended."""
+    written: str
+    """What it wrote to standard output and error."""
+    trace: Trace
+    folder: Path
+    """Where it ran. It was empty but for OUTPUT, if that was there before."""
+    output: Path
+
+    @property
+    def out_of_memory(self) -> bool:
+        words = ("MemoryError", "Cannot allocate memory", "out of memory", "Out of memory")
+        return any(word in self.written for word in words)
+
+    @property
+    def evidence(self) -> str:
+        """The whole story of the run, for a student to read."""
+        lines = [f"$ {self.command}", self.attempt.story]
+        if self.status is None:
+            lines.append("It had not ended when its time was up, and was ended.")
+        else:
+            lines.append(f"It ended with status {self.status}.")
+        if self.output.is_file():
+            lines.append(f"{self.output.name} has {self.output.stat().st_size} bytes.")
+        else:
+            lines.append(f"There is no {self.output.name}.")
+        words = [line[:200] for line in self.written.strip().splitlines()]
+        if words:
+            lines += ["It wrote:", "", textwrap.indent("\n".join(words[-12:]), "    "), ""]
+        return "\n".join([*lines, self.trace.line.replace("the server", "it")])
+
+    @property
+    def by_hand(self) -> str:
+        """How to see the same by hand; empty where that needs more than one line."""
+        path = self.attempt.by_hand
+        if not path:
+            return ""
+        return (
+            "python -m streamlab.origin --port 8000  # and, in another terminal: "
+            f"python client.py http://127.0.0.1:8000{path} got; echo $?"
+        )
+
+
+class Bench:
+    """Where clients are tried: an origin that answers them, and an empty folder for each run."""
+
+    def __init__(self, workshop: Workshop, draw: Random) -> None:
+        self.workshop = workshop
+        self.draw = draw
+        self.origin = Origin()
+        self.base = Path(tempfile.mkdtemp(prefix="runs-", dir=workshop.folder.parent))
+
+    def __enter__(self) -> Bench:
+        self.origin.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.origin.__exit__(kind, error, trace)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    def river(self) -> SampleFile:
+        """A body larger than the cup, of zeros with islands in it."""
+        return river_in(self.base, self.draw, islands=6)
+
+    def run_all(self, tries: Sequence[Try], timeout: float = PATIENCE) -> list[Run]:
+        """Run the client once for each, some at a time; in the same order."""
+        names = [name_of(self.draw) for _ in tries]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(functools.partial(self.run, timeout=timeout), tries, names))
+
+    def run(
+        self,
+        attempt: Try,
+        name: str,
+        timeout: float = PATIENCE,
+        watch: Callable[[int], None] | None = None,
+    ) -> Run:
+        """Run the client in a folder of its own, OUTPUT a bare file name in it."""
+        folder = self.base / f"run-{name}"
+        (folder / "tmp").mkdir(parents=True)
+        output = folder / name
+        if attempt.before is not None:
+            output.write_bytes(attempt.before)
+        trace, looked = Trace(), 0.0
+
+        def look(pid: int) -> None:
+            nonlocal looked
+            if time.monotonic() > looked + 0.12:  # a look costs some milliseconds of CPU time
+                with suppress(MeterError):
+                    trace.sizes.append(memory_of(pid).private)
+                looked = time.monotonic()
+            if watch is not None:
+                watch(pid)
+
+        with ExitStack() as stack:
+            if attempt.answer is None:
+                url = stack.enter_context(deaf_url()) + "/" + name
+            else:
+                url = self.origin.put("/" + name, attempt.answer)
+            arguments = [url, name]
+            if attempt.sha256 is not None:
+                arguments += ["--sha256", attempt.sha256]
+            finished = self._start(arguments, folder, timeout, look, attempt)
+        return Run(
+            attempt=attempt,
+            command=shlex.join(["python", CLIENT, *arguments]),
+            status=finished.status,
+            written=finished.output.replace(str(self.workshop.folder) + "/", ""),
+            trace=trace,
+            folder=folder,
+            output=output,
+        )
+
+    def call(self, arguments: Sequence[str]) -> Finished:
+        """Run the client with any arguments."""
+        return self.workshop.run(CLIENT, *arguments, timeout=PATIENCE, cwd=self.base)
+
+    def _start(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        timeout: float,
+        watch: Callable[[int], None],
+        attempt: Try,
+    ) -> Finished:
+        options = dict(attempt.options)
+        environment = {
+            "TMPDIR": str(folder / "tmp"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            # The way to the origin leads through nobody's proxy.
+            "NO_PROXY": "*",
+            "no_proxy": "*",
+            **options.pop("environment", {}),
+        }
+        return self.workshop.run(
+            CLIENT,
+            *arguments,
+            timeout=timeout,
+            watch=watch,
+            cwd=folder,
+            environment=environment,
+            **options,
+        )
+
+
+def river_in(folder: Path, draw: Random, islands: int, ending: str = ".bin") -> SampleFile:
+    """A file larger than the lab's cup, though not by so much that it takes long."""
+    size = draw.randrange(*LARGER)
+    return sparse_file(size, name_of(draw, ending), folder, islands, draw.randrange(2**32))
+
+
+@contextmanager
+def deaf_url() -> Iterator[str]:
+    """The address of a port that refuses connections, and that nobody else can take meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def expect(run: Run, cause: str) -> None:
+    """A run has the exit status and the OUTPUT that it should have, or the check fails."""
+    wanted = run.attempt.status
+    if run.status != wanted:
+        if run.status is None:
+            cause = "hangs"
+        elif run.out_of_memory:
+            cause = "whole_body"
+        elif wanted == 0:
+            cause = "refuses_good" if run.written.count("Traceback") == 0 else "crashes"
+        fail(cause, f"{run.evidence}\n\nThe status should be {wanted}.", run.by_hand)
+    if run.attempt.body is not None:
+        problem = difference(run.output, run.attempt.body)
+        if problem:
+            fail("wrong_bytes", f"{run.evidence}\n\n{problem}", run.by_hand)
+
+
+def difference(output: Path, body: bytes | Path) -> str:
+    """In what OUTPUT is not `body`; empty if they are equal."""
+    if not output.is_file():
+        return f"There should be a file {output.name}."
+    blocks: Iterator[bytes]
+    if isinstance(body, bytes):
+        blocks = (body[start : start + MiB] for start in range(0, len(body), MiB))
+        size = len(body)
+    else:
+        blocks = _blocks_of(body)
+        size = body.stat().st_size
+    found = output.stat().st_size
+    if found != size:
+        return f"{output.name} should have {size} bytes, not {found}."
+    at = 0
+    with output.open("rb") as file:
+        for block in blocks:
+            have = file.read(len(block))
+            if have != block:
+                pairs = zip(have, block, strict=False)
+                same = next((i for i, (a, b) in enumerate(pairs) if a != b), len(have))
+                return f"Byte {at + same} of {output.name} is not as it was sent."
+            at += len(block)
+    return ""
+
+
+def _blocks_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(MiB):
+            yield block
+
+
+# BYTES
+
+
+def bytes_arrive(workshop: Workshop, draw: Random) -> None:
+    """Bodies of awkward sizes and contents arrive as they are, however they are framed."""
+    text = b"begin" + b" \r\n\t" * (CHUNK // 2) + b"\0end\x80\xff"
+    bodies = [draw.randbytes(size) for size in (0, 1, CHUNK - 1, CHUNK, CHUNK + 1)]
+    bodies += [text, draw.randbytes(3 * MiB + draw.randrange(1, 9999))]
+    framings = list(FRAMINGS)
+    first = draw.randrange(3)
+    tries = []
+    for number, body in enumerate([*bodies, text, b""]):
+        framing = framings[(first + number) % 3]
+        what = "white space" if body is text else "random bytes"
+        tries.append(
+            Try(
+                f"The server sent {len(body)} bytes ({what}), {FRAMINGS[framing]}.",
+                Answer(body, framing=framing),
+                body=body,
+                before=b"an older file" if number == 1 else None,
+                by_hand=f"/{framing}" if body else "/empty",
+            )
+        )
+    with Bench(workshop, draw) as bench:
+        for run in bench.run_all(draw.sample(tries, len(tries))):
+            expect(run, "refuses_good")
+
+
+# HUGE
+
+
+def huge_bodies(workshop: Workshop, draw: Random) -> None:
+    """Bodies larger than the client's memory pour through it, one with a hash and one without."""
+    framings: list[Framing] = ["length", draw.choice(["chunked", "close"])]
+    with_hash = draw.choice(framings)
+    tries = []
+    with Bench(workshop, draw) as bench:
+        for framing in draw.sample(framings, 2):
+            river = bench.river()
+            tries.append(
+                Try(
+                    f"The server sent {size_text(river.size)}, {FRAMINGS[framing]}; the client ran "
+                    f"in {workshop.lab.limits}.",
+                    Answer(river.path, framing=framing),
+                    body=river.path,
+                    sha256=river.sha256 if framing == with_hash else None,
+                )
+            )
+        for run in bench.run_all(tries, timeout=POURING):
+            most = max(run.trace.sizes, default=0)
+            cup = (workshop.lab.limits.data_mib or 128) * MiB
+            if run.status != 0 and (run.out_of_memory or most > cup // 2):
+                fail("whole_body", f"{run.evidence}\n\nThe status should be 0.")
+            expect(run, "refuses_good")
+            if most > cup:  # no single process can be that large: it has children
+                fail("whole_body", f"{run.evidence}\n\nIt and its children held more than a cup.")
+
+
+# GZIP
+
+
+def inflates_little(workshop: Workshop, draw: Random) -> None:
+    """A body in gzip that nobody asked for is saved, decoded or refused, whatever its size."""
+    block = block_of(draw)
+    small, large = Bomb(block, 1), Bomb(block, draw.randrange(LARGER[0] // MiB, LARGER[1] // MiB))
+    with Bench(workshop, draw) as bench:
+        first, second = _gzip_run(bench, small), _gzip_run(bench, large)
+        if first.became != second.became:
+            fail(
+                "inflates_whole",
+                f"A body in gzip that becomes {size_text(small.size)} was {first.became}. One that "
+                f"becomes {size_text(large.size)} was {second.became}:\n\n{second.run.evidence}",
+                second.run.by_hand,
+            )
+
+
+@dataclass(frozen=True)
+class _Treated:
+    """What a client made of a body in gzip, in a word."""
+
+    became: str
+    run: Run
+
+
+def _gzip_run(bench: Bench, bomb: Bomb) -> _Treated:
+    packed = bomb.packed()
+    attempt = Try(
+        f"The server sent {size_text(len(packed))} with Content-Encoding: gzip, which become "
+        f"{size_text(bomb.size)} when they are decoded.",
+        Answer(packed, headers=(("Content-Encoding", "gzip"),)),
+        by_hand="/bomb" if bomb.count > 1 else "/gzip",
+    )
+    run = bench.run(attempt, name_of(bench.draw), POURING)
+    if run.status is None:
+        fail("hangs", run.evidence, run.by_hand)
+    became = ""
+    if run.status == 0 and not difference(run.output, packed):
+        became = "saved as it came"
+    elif run.status == 0 and _is_inflated(run.output, bomb):
+        became = "decoded"
+    elif run.status == 1:
+        became = "lost" if run.out_of_memory else "refused"
+    elif run.status == 0:
+        why = "That is neither the body as it came, nor as it is decoded."
+        fail("wrong_bytes", f"{run.evidence}\n\n{why}", run.by_hand)
+    else:
+        why = "The status should be 0 or 1."
+        fail("wrong_status", f"{run.evidence}\n\n{why}", run.by_hand)
+    return _Treated(became, run)
+
+
+def _is_inflated(output: Path, bomb: Bomb) -> bool:
+    if not output.is_file() or output.stat().st_size != bomb.size:
+        return False
+    return all(block == bomb.block for block in _blocks_of(output))
+
+
+# STALL
+
+SLOW_DISK = '''\
+"""A slow disk: what is written to a file takes its time, as on a busy machine."""
+import builtins
+import io
+import os
+import stat
+import time
+
+RATE = 16 * 1024 * 1024
+_open, _write = io.open, os.write
+
+
+def take_time(descriptor, data):
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        time.sleep(memoryview(data).nbytes / RATE)
+
+
+class SlowFile(io.FileIO):
+    def write(self, data):
+        take_time(self.fileno(), data)
+        return super().write(data)
+
+
+def open(file, mode="r", buffering=-1, *rest, closefd=True, opener=None, **named):
+    if "b" not in mode or not set(mode) & set("wxa+"):
+        return _open(file, mode, buffering, *rest, closefd=closefd, opener=opener, **named)
+    raw = SlowFile(file, mode.replace("b", ""), closefd, opener)
+    if buffering == 0:
+        return raw
+    size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
+    kind = io.BufferedRandom if "+" in mode else io.BufferedWriter
+    return kind(raw, size)
+
+
+def write(descriptor, data):
+    take_time(descriptor, data)
+    return _write(descriptor, data)
+
+
+builtins.open = io.open = open
+os.write = write
+'''
+"""Slows Python's own files and os.write. What writes by another way is as fast as before, and then
+the check sees nothing: it never fails a client for the way it writes."""
+
+
+class _Seen(Exception):
+    """Enough was seen of a run: it can end."""
+
+
+def receiving_stops(
+    workshop: Workshop, draw: Random, seconds: float = 1.2, allowed: int = 48 * MiB
+) -> None:
+    """While the disk is slow, the client stops receiving; it does not heap up what comes."""
+    with Bench(workshop, draw) as bench:
+        shim = bench.base / "shim"
+        shim.mkdir()
+        (shim / "sitecustomize.py").write_text(SLOW_DISK)
+        river = bench.river()
+        name, trace = name_of(draw), Trace()
+        sent = written = 0
+        deadline = float("inf")
+
+        def watch(pid: int) -> None:
+            nonlocal sent, written, deadline
+            with suppress(MeterError):
+                trace.sizes.append(memory_of(pid).private)
+            # In this order: what it writes in between can only speak for the client.
+            sent = bench.origin.sent.get("/" + name, 0)
+            written = max(_files_in(bench.base / f"run-{name}"), bytes_written(pid) or 0)
+            if sent and deadline == float("inf"):
+                deadline = time.monotonic() + seconds
+            if sent - written > allowed or time.monotonic() > deadline:
+                raise _Seen
+
+        attempt = Try(
+            f"The server had {size_text(river.size)} to send, and the disk took 16 MiB a second.",
+            Answer(river.path),
+            options=(("environment", {"PYTHONPATH": str(shim)}),),
+        )
+        try:
+            run = bench.run(attempt, name, POURING, watch)
+        except _Seen:
+            run = None
+        if run is not None:  # it was through before we had looked long enough
+            expect(run, "refuses_good")
+            return
+    if sent - written > allowed:
+        fail(
+            "no_backpressure",
+            f"$ python client.py URL {name}\n{attempt.story}\nThe client had taken "
+            f"{size_text(sent)} when it had written {size_text(written)}: {size_text(allowed)} "
+            "in between are allowed, and a few MiB of that are the sockets' buffers.\n"
+            f"{trace.line.replace('the server', 'it')}",
+        )
+
+
+def _files_in(folder: Path) -> int:
+    """The bytes of all files below a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # renamed or removed since it was listed
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+# TRUNCATED
+
+
+def truncation_is_told(workshop: Workshop, draw: Random) -> None:
+    """A body that ends too early is a failure, by whatever way it ends."""
+    body = draw.randbytes(draw.randrange(300 * KiB, 900 * KiB))
+    part = len(body) * 6 // 10
+    promised = f"the {len(body)} bytes that Content-Length told of"
+    cases = [
+        (f"60 % of {promised}, and closed", Answer(body, stop=part), "/cut"),
+        (f"none of {promised}, and closed", Answer(body, stop=0), "/cut"),
+        (f"all but one of {promised}, and closed", Answer(body, stop=len(body) - 1), "/cut"),
+        (f"60 % of {promised}, then a reset", Answer(body, stop=part, reset=True), "/reset"),
+        (
+            "60 % of a body in chunked coding, cut inside a chunk, and closed",
+            Answer(body, framing="chunked", stop=part),
+            "/cut-chunked",
+        ),
+        (
+            "a body in chunked coding, but not its last chunk, and closed",
+            Answer(body, framing="chunked", last_chunk=False),
+            "/no-last-chunk",
+        ),
+        ("nothing at all, and closed", Answer(status=0), "/silent"),
+    ]
+    tries = [
+        Try(f"The server sent {what}.", answer, status=1, by_hand=path)
+        for what, answer, path in cases
+    ]
+    framing: Framing = draw.choice(["length", "chunked"])
+    tries.append(
+        Try(
+            f"The server sent all of {len(body)} bytes, {FRAMINGS[framing]}.",
+            Answer(body, framing=framing),
+            body=body,
+            by_hand=f"/{framing}",
+        )
+    )
+    with Bench(workshop, draw) as bench:
+        for run in bench.run_all(draw.sample(tries, len(tries))):
+            expect(run, "believes_truncated")
+
+
+# HASH
+
+
+def hash_is_checked(workshop: Workshop, draw: Random) -> None:
+    """The right sha256 is a success, in small or large letters; any other one a failure."""
+    body = draw.randbytes(draw.randrange(100 * KiB, 400 * KiB))
+    right = hashlib.sha256(body).hexdigest()
+    place = draw.randrange(1, 63)
+    wrong = right[:place] + draw.choice("0123456789abcdef".replace(right[place], ""))
+    wrong += right[place + 1 :]
+    nothing = hashlib.sha256().hexdigest()
+    cases = [
+        ("which has that sha256", "length", body, right, 0),
+        ("which has that sha256", "chunked", body, right.upper(), 0),
+        ("which has that sha256", "length", b"", nothing, 0),
+        ("which has another sha256", "length", body, wrong, 1),
+        ("which has another sha256", "chunked", body, wrong.upper(), 1),
+        ("which has another sha256", "close", b"", right, 1),
+        ("which has another sha256", "length", body, nothing, 1),
+    ]
+    tries = []
+    for what, framing, content, given, status in cases:
+        tries.append(
+            Try(
+                f"The server sent {len(content)} bytes, {what}.",
+                Answer(content, framing=framing),  # type: ignore[arg-type]
+                status=status,
+                body=content if status == 0 else None,
+                sha256=given,
+            )
+        )
+    with Bench(workshop, draw) as bench:
+        for run in bench.run_all(draw.sample(tries, len(tries))):
+            expect(run, "believes_hash")
+
+
+# STATUS
+
+
+def statuses_are_told(workshop: Workshop, draw: Random) -> None:
+    """An error of HTTP, or no connection, is status 1; a wrong call is status 2."""
+    page = b"<h1>something went wrong</h1>\n" * 30
+    body = draw.randbytes(5000)
+    codes = [404, 500, draw.choice([400, 401, 403, 410, 429, 502, 503])]
+    tries = [
+        Try(
+            f"The server answered with status {code}, and a page about it.",
+            Answer(page, code, framing=draw.choice(["length", "chunked"])),
+            status=1,
+            by_hand="/404" if code == 404 else "/500",
+        )
+        for code in codes
+    ]
+    tries.append(Try("No server listened: the connection was refused.", None, status=1))
+    tries.append(Try("The server sent 5000 bytes.", Answer(body), body=body))
+    with Bench(workshop, draw) as bench:
+        for run in bench.run_all(draw.sample(tries, len(tries))):
+            expect(run, "believes_error")
+        url = bench.origin.url + "/length"
+        calls = [[], [url], [url, "got", "--sha256"], [url, "got", "--no-such-option"]]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            finished = pool.map(bench.call, calls)
+        for arguments, ran in zip(calls, finished, strict=True):
+            if ran.status != 2:
+                words = ran.output.strip()[-500:]
+                fail(
+                    "wrong_usage",
+                    f"$ {shlex.join(['python', CLIENT, *arguments])}\n"
+                    f"It ended with status {ran.status}; a wrong call is status 2.\n"
+                    + (f"It wrote:\n\n{textwrap.indent(words, '    ')}" if words else ""),
+                    shlex.join(["python", CLIENT, *arguments]) + "; echo $?",
+                )
+
+
+# CLEAN
+
+
+def leaves_nothing(workshop: Workshop, draw: Random) -> None:
+    """After a failure everything is as before: no OUTPUT, no part of it, an older OUTPUT whole."""
+    body = draw.randbytes(draw.randrange(2 * MiB, 3 * MiB))
+    part = len(body) * 6 // 10
+    older = draw.randbytes(1000)
+    wrong = hashlib.sha256(b"another file").hexdigest()
+    small = (("cup", replace(workshop.lab.limits, nproc=None, fsize_mib=1)),)
+    cut = Try("The server sent 60 % of the body, and closed.", Answer(body, stop=part))
+    cases = [
+        replace(cut, by_hand="/cut"),
+        Try(
+            "The server sent 60 % of a chunked body, and closed.",
+            Answer(body, framing="chunked", stop=part),
+            by_hand="/cut-chunked",
+        ),
+        Try("The body has another sha256.", Answer(body), sha256=wrong),
+        Try(
+            "The server answered with status 404, and a page.", Answer(b"no\n", 404), by_hand="/404"
+        ),
+        Try("The disk took no more than 1 MiB of the body.", Answer(body), options=small),
+        Try("No server listened: the connection was refused.", None),
+    ]
+    tries = [
+        replace(case, status=1, before=before)
+        for number, case in enumerate(cases)
+        for before in ((None, older) if number < 3 else (draw.choice([None, older]),))
+    ]
+    good = Try("The server sent all of the body.", Answer(body), body=body)
+    tries += [good, replace(good, before=older)]
+    with Bench(workshop, draw) as bench:
+        for run in bench.run_all(draw.sample(tries, len(tries))):
+            if run.attempt.status == 0:
+                expect(run, "refuses_good")
+            elif run.status == 0:
+                fail("believes_failed", f"{run.evidence}\n\nThe status should be 1.", run.by_hand)
+            elif run.status is None:
+                fail("hangs", run.evidence, run.by_hand)
+            _expect_clean(run)
+
+
+def _expect_clean(run: Run) -> None:
+    """A run has left OUTPUT alone if it failed, and nothing else in any case."""
+    if run.attempt.status != 0:
+        if run.attempt.before is None and run.output.exists():
+            why = f"{run.output.name} should not be there."
+            fail("leaves_output", f"{run.evidence}\n\n{why}", run.by_hand)
+        if run.attempt.before is not None and difference(run.output, run.attempt.before):
+            why = (
+                f"Before, there was a {run.output.name} of {len(run.attempt.before)} bytes. It "
+                "should still be there, as it was."
+            )
+            fail("destroys_older", f"{run.evidence}\n\n{why}", run.by_hand)
+    others = [
+        path.relative_to(run.folder).as_posix()
+        for path in run.folder.rglob("*")
+        if path not in (run.output, run.folder / "tmp")
+    ]
+    if others:
+        what = ", ".join(sorted(others)[:5])
+        fail("leaves_part", f"{run.evidence}\n\nIt left behind: {what}.", run.by_hand)
+
+
+# The leaky server
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request to the leaky server, and the answer's head; the body is still to be read."""
+
+    command: str
+    status: int
+    headers: dict[str, str]
+    response: http.client.HTTPResponse
+
+
+@contextmanager
+def asking(
+    server: Server, path: str, headers: dict[str, str] | None = None, method: str = "GET"
+) -> Iterator[Asked]:
+    """Send a request and read the head of its answer; the check fails if none comes."""
+    command = "curl -sS -o got " + ("-I " if method == "HEAD" else "")
+    command += "".join(f"-H {shlex.quote(f'{k}: {v}')} " for k, v in (headers or {}).items())
+    command += shlex.quote(f"http://127.0.0.1:PORT{path}")
+    port = int(server.url.rpartition(":")[2])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(method, path, headers={"Connection": "close", **(headers or {})})
+        response = connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        _fail_server(server, command, f"no answer came ({type(error).__name__})", "no_answer")
+    found = {key.lower(): value for key, value in response.getheaders()}
+    try:
+        yield Asked(command, response.status, found, response)
+    finally:
+        connection.close()
+
+
+def _fail_server(server: Server, command: str, what: str, cause: str, memory: str = "") -> None:
+    log = server.log()
+    if "MemoryError" in log or "Cannot allocate memory" in log:
+        cause = "whole_file"
+    memory = f"\n{memory}" if memory else ""
+    fail(cause, f"$ {command}\n{what}.{memory}{state_of(server)}", command)
+
+
+def expect_body(
+    server: Server, asked: Asked, blocks: Iterator[bytes], memory: Callable[[], str] = str
+) -> None:
+    """The body of an answer with status 200 is made of these blocks, and nothing else."""
+    if asked.status != 200:
+        _fail_server(server, asked.command, f"Status {asked.status} came", "wrong_status")
+    at = 0
+    problem = ""
+    try:
+        for block in blocks:
+            came = asked.response.read(len(block))
+            if came != block:
+                pairs = zip(came, block, strict=False)
+                same = next((i for i, (a, b) in enumerate(pairs) if a != b), len(came))
+                problem = (
+                    f"The answer ended after {at + same} bytes of body"
+                    if same == len(came)
+                    else f"Byte {at + same} of the body is not what it should be"
+                )
+                break
+            at += len(block)
+        else:
+            if extra := asked.response.read(MiB):
+                problem = f"{len(extra)} bytes or more follow the {at} of the body"
+    except (OSError, http.client.HTTPException) as error:
+        problem = f"The answer broke off after {at} bytes of body or more ({type(error).__name__})"
+    if problem:
+        _fail_server(server, asked.command, problem, "wrong_answer", memory())
+
+
+def base64_of(path: Path) -> Iterator[bytes]:
+    """A file in base64, in blocks."""
+    with path.open("rb") as file:
+        while block := file.read(3 * 256 * KiB):
+            yield base64.b64encode(block)
+
+
+def repr_digest(sha256: bytes) -> str:
+    """A Repr-Digest header's value (RFC 9530, section 2)."""
+    return f"sha-256=:{base64.b64encode(sha256).decode()}:"
+
+
+WANTS = {"Want-Repr-Digest": "sha-256=1"}
+
+
+def digest_in_chunks(workshop: Workshop, draw: Random) -> None:
+    """A file larger than memory is sent with its digest."""
+    server = workshop.launch(LEAKY)
+    _small_with_digest(server, draw)
+    river = river_in(server.root, draw, 2)
+    with traced(server) as trace, asking(server, river.url, WANTS) as asked:
+        _expect_digest(server, asked, river)
+        problem = "The answer's body does not begin as the file does"
+        if asked.response.read(CHUNK) != next(_blocks_of(river.path))[:CHUNK]:
+            _fail_server(server, asked.command, problem, "wrong_answer", trace.line)
+    river.path.unlink()
+
+
+def _small_with_digest(server: Server, draw: Random, ending: str = ".bin") -> None:
+    path = server.root / name_of(draw, ending)
+    for _ in range(2):  # the second time with another content, of the same length
+        path.write_bytes(draw.randbytes(200_000))
+        small = SampleFile(path, 200_000)
+        with asking(server, small.url, WANTS) as asked:
+            _expect_digest(server, asked, small)
+            expect_body(server, asked, _blocks_of(small.path))
+
+
+def _expect_digest(server: Server, asked: Asked, file: SampleFile) -> None:
+    wanted = repr_digest(bytes.fromhex(file.sha256))
+    found = asked.headers.get("repr-digest")
+    if asked.status == 200 and found != wanted:
+        what = f"The answer has {f'Repr-Digest: {found}' if found else 'no Repr-Digest'}; the "
+        what += f"file's is {wanted}"
+        _fail_server(server, asked.command, what, "feature_lost")
+
+
+def texts_in_chunks(workshop: Workshop, draw: Random) -> None:
+    """A text larger than memory is sent, though it is one line."""
+    server = workshop.launch(LEAKY)
+    river = river_in(server.root, draw, 2, draw.choice([".log", ".txt"]))
+    with traced(server) as trace, asking(server, river.url) as asked:
+        expect_body(server, asked, _blocks_of(river.path), lambda: trace.line)
+    river.path.unlink()
+    many = _text(server, draw, ".log")
+    with asking(server, many.url) as asked:
+        expect_body(server, asked, _blocks_of(many.path))
+
+
+def _text(server: Server, draw: Random, ending: str) -> SampleFile:
+    """A text with lines of many lengths, both kinds of line end, and no end of line at its end."""
+    lines = [draw.randbytes(draw.choice([0, 1, 9, 80, 3000])).hex() for _ in range(600)]
+    text = "".join(line + draw.choice(["\n", "\r\n", "\r"]) for line in lines) + "the end \xe9"
+    path = server.root / name_of(draw, ending)
+    path.write_bytes(text.encode())
+    return SampleFile(path, path.stat().st_size)
+
+
+def base64_in_chunks(workshop: Workshop, draw: Random) -> None:
+    """A file larger than memory is sent in base64."""
+    server = workshop.launch(LEAKY)
+    river = river_in(server.root, draw, 2, draw.choice([".bin", ".log"]))
+    with traced(server) as trace, asking(server, f"{river.url}?as=base64") as asked:
+        expect_body(server, asked, base64_of(river.path), lambda: trace.line)
+    river.path.unlink()
+
+
+def features_stay(workshop: Workshop, draw: Random) -> None:
+    """What the server could do before, it can do still."""
+    server = workshop.launch(LEAKY)
+    for size in draw.sample([0, 1, 2, 48 * KiB - 1, 48 * KiB + 1, CHUNK, 777_777], 7):
+        file = random_file(size, name_of(draw), server.root, seed=draw.randrange(2**32))
+        with asking(server, file.url) as asked:
+            _expect_header(server, asked, "content-type", "application/octet-stream")
+            expect_body(server, asked, _blocks_of(file.path))
+        with asking(server, f"{file.url}?as=base64") as asked:
+            _expect_header(server, asked, "content-type", "text/plain")
+            expect_body(server, asked, base64_of(file.path))
+    for ending in (".log", ".txt"):
+        text = _text(server, draw, ending)
+        with asking(server, text.url, WANTS) as asked:
+            _expect_header(server, asked, "content-type", "text/plain")
+            _expect_digest(server, asked, text)
+            expect_body(server, asked, _blocks_of(text.path))
+        with asking(server, f"{text.url}?as=base64") as asked:
+            expect_body(server, asked, base64_of(text.path))
+    _small_with_digest(server, draw, draw.choice([".bin", ".log"]))
+    _heads_have_no_body(server, text)
+    for path in (
+        f"/{name_of(draw)}",
+        "/",
+        f"/../{server.root.name}.secret",
+        "/%2e%2e/work/lab.toml",
+    ):
+        with asking(server, path) as asked:
+            if not 400 <= asked.status < 500:
+                what = f"Status {asked.status} came; it should be 404"
+                _fail_server(server, asked.command, what, "wrong_status")
+
+
+def _heads_have_no_body(server: Server, file: SampleFile) -> None:
+    for path, length in ((file.url, file.size), (f"{file.url}?as=base64", -(-file.size // 3) * 4)):
+        with asking(server, path, WANTS, "HEAD") as asked:
+            told = asked.headers.get("content-length")
+            if asked.status != 200 or told not in (None, str(length)):
+                what = f"Status {asked.status}, Content-Length {told} came; it should be 200 and"
+                _fail_server(
+                    server, asked.command, f"{what} {length}, or no length", "feature_lost"
+                )
+
+
+def _expect_header(server: Server, asked: Asked, name: str, value: str) -> None:
+    found = asked.headers.get(name)
+    if asked.status == 200 and (found or "").partition(";")[0].strip() != value:
+        what = f"The answer has {name}: {found}; it should be {value}"
+        _fail_server(server, asked.command, what, "feature_lost")
+
+
+def routes_hold_little(
+    workshop: Workshop, draw: Random, clients: int = 8, each: int = 4 * MiB
+) -> None:
+    """While clients of each kind wait, the server holds a few MiB for each."""
+    server = workshop.launch(LEAKY)
+    baseline = 0
+    for ending, query in draw.sample([(".log", ""), (".bin", "?as=base64")], 2):
+        file = random_file(24 * MiB, name_of(draw, ending), server.root, draw.randrange(2**32))
+        if not baseline:
+            with asking(server, f"{file.url}{query}", method="HEAD"):
+                baseline = held_by(server)
+        _hold(server, file, query, clients, each, baseline)
+
+
+def _hold(
+    server: Server, file: SampleFile, query: str, clients: int, each: int, baseline: int
+) -> None:
+    port = int(server.url.rpartition(":")[2])
+    job = Job(port, file.url + query, clients, "stalled", first=2 * MiB, timeout=PATIENCE)
+    with traced(server) as trace, Crowd(job) as many:
+        arrived = many.arrive()
+        time.sleep(0.3)
+        grown = held_by(server) - baseline
+    errors = [one.error for one in arrived if one.error]
+    command = f"curl -sS --limit-rate 1M -o got 'http://127.0.0.1:PORT{file.url}{query}'"
+    story = f"{clients} clients at once took 2 MiB each of {size_text(file.size)}, and waited"
+    if errors:
+        what = f"{story}; {len(errors)} of them failed: {errors[0]}"
+        _fail_server(server, command, what, "wrong_answer", trace.line)
+    if grown > clients * each:
+        fail(
+            "holds_much",
+            f"$ {command}\n{story}. The server held {size_text(grown)} more than when idle, "
+            f"{size_text(grown / clients)} for each; {size_text(each)} each are allowed.\n"
+            f"{trace.line}{log_of(server)}",
+            command,
+        )

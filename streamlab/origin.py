@@ -1,0 +1,301 @@
+"""An HTTP server that answers to order, also wrongly: what clients and proxies are tried against.
+
+    with Origin() as origin:
+        url = origin.put("/river.bin", Answer(bytes(1000), stop=600))
+
+A client of `url` is promised 1000 bytes, gets 600, and finds the connection closed. By hand:
+`python -m streamlab.origin` serves an answer of every kind until it is interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import os
+import random
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from streamlab.files import KiB, MiB
+
+Framing = Literal["length", "chunked", "close"]
+"""How a body's end is told (RFC 9112, section 6.3): by Content-Length, by chunked coding, or by
+closing the connection."""
+
+PATIENCE = 30.0
+"""Seconds that a client may keep the origin waiting before it is given up."""
+_STEP = 256 * KiB
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a path is answered with. Sizes are in bytes of the body as it is sent."""
+
+    body: bytes | Path = b""
+    status: int = 200
+    """0: the connection is closed without a word."""
+    framing: Framing = "length"
+    """A client that speaks HTTP/1.0 gets `length` for `chunked`, which it can't know."""
+    stop: int | None = None
+    """Bytes after which the connection is closed, whatever was promised; None: all are sent."""
+    reset: bool = False
+    """Whether it ends in a reset (RST) and not in an orderly close (FIN)."""
+    last_chunk: bool = True
+    """Whether a chunked body gets its last, empty chunk, by which the client knows the end."""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
+
+
+@dataclass
+class Origin:
+    """A server in threads of this process, on a free port of 127.0.0.1.
+
+    Used as a context manager: its end closes all connections and waits for the threads.
+    """
+
+    port: int = 0
+    answers: dict[str, Answer] = field(default_factory=dict)
+    """By path. Any other path is a 404."""
+    sent: dict[str, int] = field(default_factory=dict)
+    """Bytes of body that the kernel has taken, by path, over all requests."""
+    asked: list[str] = field(default_factory=list)
+    """The path of each request, in the order they came."""
+
+    def __enter__(self) -> Origin:
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        self.port = self._listener.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with suppress(OSError):  # wakes the thread that waits in accept
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join()
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads[1:]:
+            thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def put(self, path: str, answer: Answer) -> str:
+        """Answer requests for `path` so from now on; returns its URL."""
+        self.sent[path] = 0
+        self.answers[path] = answer
+        return self.url + path
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._open.add(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            connection.settimeout(PATIENCE)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._answer(connection)
+        except (OSError, ValueError):
+            pass  # the client has left, or sent no request
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+                connection.close()
+
+    def _answer(self, connection: socket.socket) -> None:
+        method, path, version = _request_line(connection)
+        self.asked.append(path)
+        answer = self.answers.get(path, Answer(b"no such file\n", 404))
+        if answer.status:
+            framing = answer.framing
+            if framing == "chunked" and version != "HTTP/1.1":
+                framing = "length"
+            connection.sendall(_head(answer, framing))
+            if method != "HEAD":
+                self._send_body(connection, path, answer, framing)
+        if answer.reset:
+            # With this option and no time to linger, close() sends RST (socket(7), SO_LINGER).
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _send_body(
+        self, connection: socket.socket, path: str, answer: Answer, framing: Framing
+    ) -> None:
+        left = answer.size if answer.stop is None else answer.stop
+        with _opened(answer.body) as file:
+            for size in _steps(left):
+                left -= size
+                cut = answer.stop is not None and left == 0
+                if framing == "chunked":
+                    # A body that is cut short is cut inside a chunk: one byte of it never comes.
+                    connection.sendall(b"%x\r\n" % (size + cut))
+                _send(connection, file, size)
+                with self._lock:
+                    self.sent[path] = self.sent.get(path, 0) + size
+                if framing == "chunked" and not cut:
+                    connection.sendall(b"\r\n")
+        if framing == "chunked" and answer.last_chunk and answer.stop is None:
+            connection.sendall(b"0\r\n\r\n")
+
+
+def _request_line(connection: socket.socket) -> tuple[str, str, str]:
+    """Method, path and version of a request, its headers read and left aside."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        more = connection.recv(64 * KiB)
+        if not more or len(head) > 64 * KiB:
+            raise ValueError("no request came")
+        head += more
+    method, path, version = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+    return method, path, version
+
+
+def _head(answer: Answer, framing: Framing) -> bytes:
+    lines = [f"HTTP/1.1 {answer.status} As Ordered", "Content-Type: application/octet-stream"]
+    if framing == "length":
+        lines.append(f"Content-Length: {answer.size}")
+    elif framing == "chunked":
+        lines.append("Transfer-Encoding: chunked")
+    lines += [f"{name}: {value}" for name, value in answer.headers]
+    return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
+
+
+def _opened(body: bytes | Path) -> BinaryIO:
+    return io.BytesIO(body) if isinstance(body, bytes) else body.open("rb")
+
+
+def _steps(size: int) -> Iterator[int]:
+    """The sizes of the pieces that a body is sent in: a small one, many large ones, the rest."""
+    step = 1000
+    while size > 0:
+        yield min(step, size)
+        size -= step
+        step = _STEP
+
+
+def _send(connection: socket.socket, file: BinaryIO, size: int) -> None:
+    if isinstance(file, io.BytesIO):
+        connection.sendall(file.read(size))
+    else:
+        connection.sendfile(file, file.tell(), size)
+
+
+# A gzip bomb
+
+
+@dataclass(frozen=True)
+class Bomb:
+    """A body in gzip that becomes `count` times `block` when it is decoded."""
+
+    block: bytes
+    count: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of it decoded."""
+        return len(self.block) * self.count
+
+    def packed(self) -> bytes:
+        """The body as it is sent (RFC 1952): one deflate stream, the same piece over and over."""
+        deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        # After a full flush a piece stands on a byte, and refers to nothing before it.
+        piece = deflate.compress(self.block) + deflate.flush(zlib.Z_FULL_FLUSH)
+        check = 0
+        for _ in range(self.count):
+            check = zlib.crc32(self.block, check)
+        head = gzip.compress(b"", mtime=0)[:10]
+        last = b"\x03\x00"  # an empty block, marked as the last one
+        return head + piece * self.count + last + struct.pack("<II", check, self.size % 2**32)
+
+
+def block_of(source: random.Random, size: int = MiB) -> bytes:
+    """Bytes that shrink to a hundredth or less: a few random ones, and zeros."""
+    return source.randbytes(4 * KiB) + bytes(size - 4 * KiB)
+
+
+# By hand
+
+
+def _samples() -> dict[str, tuple[str, Callable[[], Answer]]]:
+    """An answer of every kind, by path, each with what it is."""
+    river = random.Random(0).randbytes(5 * MiB)
+    cut = len(river) * 6 // 10
+    packed = gzip.compress(river[: 64 * KiB] * 16, mtime=0)
+    return {
+        "/length": ("5 MiB, told by Content-Length", lambda: Answer(river)),
+        "/chunked": ("the same in chunked coding", lambda: Answer(river, framing="chunked")),
+        "/close": ("the same, ended by closing", lambda: Answer(river, framing="close")),
+        "/empty": ("a body of 0 bytes", lambda: Answer(b"")),
+        "/cut": ("60 % of what Content-Length says", lambda: Answer(river, stop=cut)),
+        "/cut-chunked": (
+            "60 % of it, cut inside a chunk",
+            lambda: Answer(river, framing="chunked", stop=cut),
+        ),
+        "/no-last-chunk": (
+            "all of it, but no last chunk",
+            lambda: Answer(river, framing="chunked", last_chunk=False),
+        ),
+        "/reset": ("60 %, then a reset", lambda: Answer(river, stop=cut, reset=True)),
+        "/silent": ("closed without an answer", lambda: Answer(status=0)),
+        "/404": ("an error, with a body", lambda: Answer(b"no such file\n", 404)),
+        "/500": ("an error, with a body", lambda: Answer(b"it broke\n", 500)),
+        "/gzip": (
+            "1 MiB in gzip, though nobody asked for it",
+            lambda: Answer(packed, headers=(("Content-Encoding", "gzip"),)),
+        ),
+        "/bomb": (
+            "4 MB in gzip that become 600 MiB",
+            lambda: Answer(
+                Bomb(block_of(random.Random(0)), 600).packed(),
+                headers=(("Content-Encoding", "gzip"),),
+            ),
+        ),
+    }
+
+
+def main() -> None:
+    """Serve an answer of every kind until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m streamlab.origin", description=main.__doc__)
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (0: any free one)")
+    parser.add_argument("--river", type=Path, help="a file of yours, to serve as /river")
+    options = parser.parse_args()
+    with Origin(options.port) as origin:
+        print(f"listening on {origin.url}", flush=True)
+        for path, (what, make) in _samples().items():
+            origin.put(path, make())
+            print(f"    {path:<16} {what}", flush=True)
+        if options.river is not None:
+            origin.put("/river", Answer(options.river))
+            print(f"    {'/river':<16} {os.fspath(options.river)}", flush=True)
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()
