@@ -41,6 +41,7 @@ _HOME = {
     "fill": "experiment",
     "less_than_times": "display",
     "measure": "experiment",
+    "measure_client": "experiment",
     "check": "display",
     "Chart": "display",
     "Verdict": "display",

@@ -18,7 +18,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from streamlab.experiment import Filling, Measurement
-from streamlab.files import MiB, size_text
+from streamlab.files import GiB, MiB, size_text
 from streamlab.labs import Lab, find_lab, remember, run_checks, stories
 from streamlab.results import CheckResult
 
@@ -185,7 +185,8 @@ class Verdicts:
 
 _TABLE = "border-collapse:collapse;font-size:14px;margin:6px 0"
 _CELL = "text-align:left;padding:5px 18px 5px 6px;border-bottom:1px solid rgba(128,128,128,.3)"
-_HEAD = f"{_CELL};font-weight:normal;opacity:.65"
+_LINE = f"{_CELL};white-space:nowrap"
+_HEAD = f"{_LINE};font-weight:normal;opacity:.65"
 _HOLDS = "color:#0a7d5a"
 _FAILS = "color:#c0392b"
 
@@ -193,14 +194,14 @@ _FAILS = "color:#c0392b"
 def _html_row(each: Row, predicted: bool) -> str:
     mark, colour = ("&#10003;", _HOLDS) if each.verdict.holds else ("&#10007;", _FAILS)
     cells = [
-        f'<td style="{_CELL}">{html.escape(each.label)}</td>',
-        f'<td style="{_CELL};{colour};font-weight:600">'
+        f'<td style="{_LINE}">{html.escape(each.label)}</td>',
+        f'<td style="{_LINE};{colour};font-weight:600">'
         f"{mark} {html.escape(each.verdict.text)}</td>",
-        f'<td class="live" style="{_CELL};font-variant-numeric:tabular-nums">'
+        f'<td class="live" style="{_LINE};font-variant-numeric:tabular-nums">'
         f"{html.escape(each.verdict.live)}</td>",
     ]
     if predicted:
-        cells.append(f'<td style="{_CELL}">{html.escape(each.predicted or "")}</td>')
+        cells.append(f'<td style="{_LINE}">{html.escape(each.predicted or "")}</td>')
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -378,8 +379,8 @@ def timeline_chart(measurements: Mapping[str, Measurement], title: str, shows: V
                 weight="bold",
             )
         axes.set(title=title, xlabel="seconds", ylabel="MiB above the idle server")
-        axes.set_ylim(bottom=0)
         axes.margins(x=0.02, y=0.15)
+        axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])  # a flat line must not hide in the axis
         return Chart(figure, title, shows)
 
 
@@ -388,8 +389,12 @@ def growth_chart(
     title: str,
     shows: Verdicts,
     xlabel: str,
+    predicted: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Chart:
-    """Growth of memory (bytes) against something counted, each series with its line of best fit."""
+    """Growth of memory (bytes) against something counted, each series with its line of best fit.
+
+    `predicted` are points that the reader had expected, drawn as empty rings.
+    """
     with canvas() as (figure, [axes]):
         for colour, (label, (xs, sizes)) in zip(COLOURS, series.items(), strict=False):
             heights = [size / MiB for size in sizes]
@@ -397,10 +402,22 @@ def growth_chart(
             ends = (0, max(xs))
             axes.plot(ends, [start + slope * x for x in ends], color=colour, alpha=0.45)
             axes.plot(xs, heights, "o", color=colour, markersize=8)
+            for x, height in zip(xs, heights, strict=True):
+                axes.annotate(
+                    size_text(round(height) * MiB),
+                    (x, height),
+                    xytext=(10, -4),
+                    textcoords="offset points",
+                    color=colour,
+                )
             _name_line(axes, label, xs[-1], heights[-1], colour)
+        if predicted is not None:
+            xs, heights = predicted[0], [size / MiB for size in predicted[1]]
+            axes.plot(xs, heights, "o", color=INK, markersize=9, markerfacecolor="none")
+            _name_line(axes, "you said", xs[-1], heights[-1], INK)
         axes.set(title=title, xlabel=xlabel, ylabel="MiB above the idle server")
+        axes.margins(x=0.08, y=0.18)
         axes.set_ylim(bottom=0)
-        axes.margins(y=0.18)
         return Chart(figure, title, shows)
 
 
@@ -448,17 +465,17 @@ def sweep_chart(
     The chunk size `marked` has a line of its own in both.
     """
     with canvas(width=10, height=3.8, panels=2) as (figure, [left, right]):
-        left.loglog(chunks, rates, "o-", color=RIVER, markersize=6)
-        left.set(ylabel="sent in a second of CPU")
+        left.semilogx(chunks, [rate / GiB for rate in rates], "o-", color=RIVER, markersize=6)
+        left.set(ylabel="GiB sent in a second of CPU", ylim=(0, None))
         right.loglog(chunks, growths, "o-", color=LOAD_ALL, markersize=6)
         right.set(ylabel="memory for each client")
-        size_axis(left.yaxis)
         size_axis(right.yaxis)
         for axes in (left, right):
             axes.set_xlabel("chunk size")
             axes.axvline(marked, color=SAND, linewidth=6, alpha=0.35, zorder=0)
             size_axis(axes.xaxis)
         left.set_title(title)
+        figure.set_layout_engine("constrained", wspace=0.08)
         return Chart(figure, title, shows)
 
 
@@ -488,6 +505,7 @@ def cup_chart(filling: Filling, cup: int, client: int, title: str, shows: Verdic
         _draw_cup(axes, rim, len(heights) + (filling.failed_at is not None))
         axes.set(title=title, xlabel="clients served at the same time", ylabel="MiB held")
         axes.set_ylim(0, 1.25 * max([rim, *heights]))
+        axes.set_yticks([rim * quarter / 4 for quarter in range(5)])
         return Chart(figure, title, shows)
 
 

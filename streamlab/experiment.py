@@ -8,9 +8,13 @@ overlap, and the figure would be an accident.
 
 from __future__ import annotations
 
+import inspect
+import re
 import statistics
+import sys
+import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +30,7 @@ from streamlab.memory import (
     reset_high_water,
     socket_buffers,
 )
-from streamlab.server import Server
+from streamlab.server import Server, run_program
 
 WARMUP = 4 * KiB
 """Bytes of the small file that is asked for before the baseline."""
@@ -222,6 +226,41 @@ def _await_end(server: Server) -> None:
     deadline = time.monotonic() + 1
     while server.running and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+_CLIENT = """\
+import sys
+from streamlab.memory import high_water, reset_high_water
+
+{source}
+import os
+small, large = sys.argv[1:]
+{name}(small)
+reset_high_water(os.getpid())
+before = high_water(os.getpid())
+{name}(large)
+print("grew by", high_water(os.getpid()) - before)
+"""
+
+
+def measure_client(
+    fetch: Callable[[str], object], server: Server, path: str, timeout: float = 60.0
+) -> int:
+    """The growth of a *client's* memory at its worst moment, in bytes (Linux).
+
+    `fetch(url)` is a function that has all it needs in its own lines, imports too. It runs in a
+    fresh process: once for a small file, for a baseline, and once for `path`. The growth is the
+    high-water mark of RSS above that baseline. Raises `DownloadError` if `fetch` raises.
+    """
+    text_file(WARMUP, "warmup.txt", folder=server.root)
+    source = textwrap.dedent(inspect.getsource(fetch))
+    program = _CLIENT.format(source=source, name=fetch.__name__)
+    urls = [f"{server.url}/warmup.txt", server.url + path]
+    ended = run_program([sys.executable, "-c", program, *urls], timeout=timeout)
+    found = re.search(r"^grew by (\d+)$", ended.output, re.MULTILINE)
+    if ended.status != 0 or found is None:
+        raise DownloadError(f"{fetch.__name__} failed. It wrote:\n\n{ended.output[-2000:]}")
+    return max(0, int(found[1]))
 
 
 def _job(

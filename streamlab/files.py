@@ -131,13 +131,14 @@ def sparse_file(
     """A file of `size` bytes that takes almost no disk: holes that read as zeros, and `islands`.
 
     Each island is 64 KiB of random data (less in a small file); the first one begins at byte 0 and
-    the last one ends with the file.
+    the last one ends with the file. Without islands all of it is one hole.
     """
     _check_size(size)
     source = random.Random(seed)
     length = min(64 * KiB, size // 2 or size)
     last = size - length
-    offsets = sorted({0, last, *(source.randrange(last + 1) for _ in range(islands - 2))})
+    between = [source.randrange(last + 1) for _ in range(islands - 2)]
+    offsets = sorted({*(0, last)[:islands], *between})
     placed: list[Island] = []
     for offset in offsets:
         clear_of_last = offset == last or offset + length <= last

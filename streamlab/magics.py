@@ -58,7 +58,7 @@ class _Magic:
         server.start()
         _running[options.name] = server
         self.shell.user_ns[options.name] = server
-        print(f"{options.name} runs. The same in a terminal: {_typed(server)}")
+        print(f"{options.name} runs. The same in a terminal:\n  {_typed(server)}")
 
 
 def _typed(server: Server) -> str:
