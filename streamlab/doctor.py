@@ -18,7 +18,7 @@ from streamlab.files import GiB, size_text
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 
-TOOLS = {"curl": "curl", "chromium": "chromium"}
+TOOLS = {"curl": "curl", "wget": "wget", "aria2c": "aria2", "chromium": "chromium"}
 """Programs that lessons and tests speak of: the name, and the Debian package that has it."""
 
 
@@ -43,7 +43,7 @@ def examine() -> list[Finding]:
         _room_in_memory,
         _room_on_disk,
     ]
-    return [check() for check in checks] + [_tool(name) for name in TOOLS]
+    return [check() for check in checks] + [_descriptors()] + [_tool(name) for name in TOOLS]
 
 
 def missing(needs: Iterable[str]) -> list[str]:
@@ -139,6 +139,18 @@ def _room_on_disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free
     ok = free >= 2 * GiB
     return Finding("disk", ok, f"{size_text(free)} free" + ("" if ok else ": 2 GiB are needed"))
+
+
+def _descriptors() -> Finding:
+    """Whether a process here may open enough files and sockets for the labs' checks."""
+    if os.name != "posix":
+        return Finding("descriptors", True, "no such limit on this system")
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    ok = hard == resource.RLIM_INFINITY or hard >= 1024
+    limit = "no limit" if hard == resource.RLIM_INFINITY else f"up to {hard}"
+    return Finding("descriptors", ok, limit if ok else f"{limit}: 1024 are needed (ulimit -Hn)")
 
 
 def _tool(name: str) -> Finding:
