@@ -200,7 +200,8 @@ class _Client:
             await loop.sock_connect(sock, ("127.0.0.1", self.job.port))
             request = (
                 f"GET {self.job.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.job.port}\r\n"
-                "Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
+                "User-Agent: curl/8.5.0\r\nAccept-Encoding: identity\r\n"
+                "Connection: close\r\n\r\n"
             )
             await loop.sock_sendall(sock, request.encode())
             waits = self.job.pace != "fast"

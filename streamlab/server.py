@@ -314,12 +314,14 @@ def _supervised(
     supervise = [sys.executable, "-P", "-m", "streamlab.supervise", "--log", str(log)]
     if cup is not None:
         supervise += ["--cup", json.dumps(cup.limits())]
+    # Under pytest it runs as it does elsewhere: nothing tells it apart.
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     supervisor = subprocess.Popen(
         [*supervise, "--", *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
         cwd=cwd,
         # In a session of its own, an interrupt of the notebook does not reach it; the end of its
         # standard input always does.
