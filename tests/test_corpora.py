@@ -1,0 +1,111 @@
+"""The labs' checks, checked: every wrong answer is caught, every right one gets full marks.
+
+`tests/labs/NN_name/wrong/STEM__mistake.py` stands in for the lab's program STEM.py; its first line
+is `# KIND: the mistake`, KIND being the kind of check that must catch it. Those in `right/` are
+unusual but correct; their first line says what is unusual. Labs join by their files alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from streamlab.labs import Lab, run_checks
+from streamlab.results import CheckResult
+
+TESTS = Path(__file__).parent
+CORPORA = TESTS / "labs"
+AT_ONCE = 2
+
+FIRST_LINE = re.compile(r"# ([A-Z]+): \S.*")
+
+Results = dict[str, CheckResult]
+ResultsOf = Callable[[Path], Results]
+
+pytestmark = pytest.mark.needs("linux")
+
+
+def answers(folder: str) -> list[ParameterSet]:
+    """The answers of all labs in folders of that name."""
+    files = sorted(CORPORA.glob(f"*/{folder}/*__*.py"))
+    return [pytest.param(file, id=f"{lab_of(file).number}-{file.stem}") for file in files]
+
+
+def lab_of(answer: Path) -> Lab:
+    """The lab, in solutions/, that an answer belongs to."""
+    return Lab(TESTS.parent / "solutions" / answer.parent.parent.name)
+
+
+def is_wrong(answer: Path) -> bool:
+    """Whether an answer is one that must be caught."""
+    return answer.parent.name == "wrong"
+
+
+def kind_of(answer: Path) -> str:
+    """The kind of check that must catch a wrong answer; empty if its first line says none."""
+    with answer.open(encoding="utf-8") as file:
+        found = FIRST_LINE.fullmatch(file.readline().rstrip("\n"))
+    return found[1] if found else ""
+
+
+def checks_for(answer: Path) -> list[str] | None:
+    """A right answer: all checks. A wrong one: those of its kind, and the first of another kind."""
+    if not is_wrong(answer):
+        return None
+    checks, kind = lab_of(answer).checks, kind_of(answer)
+    smoke = next(check.id for check in checks if check.kind != kind)
+    return [smoke, *(check.id for check in checks if check.kind == kind)]
+
+
+def run(answer: Path) -> Results:
+    """Check an answer in place of its program; the results by check."""
+    program = answer.stem.partition("__")[0] + ".py"
+    results = run_checks(lab_of(answer), {program: answer}, only=checks_for(answer))
+    return {result.check: result for result in results}
+
+
+@pytest.fixture(scope="session")
+def results_of(request: pytest.FixtureRequest) -> Iterator[ResultsOf]:
+    """What became of an answer; some answers are checked at once, in the order of the tests."""
+    wanted = [
+        item.callspec.params["answer"]
+        for item in request.session.items
+        if "results_of" in getattr(item, "fixturenames", ())
+    ]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        runs: dict[Path, Future[Results]] = {answer: pool.submit(run, answer) for answer in wanted}
+        yield lambda answer: runs[answer].result()
+        pool.shutdown(cancel_futures=True)
+
+
+def told(results: Results) -> str:
+    """Results as one reads them when a test fails."""
+    return "\n\n".join(
+        f"{result.check}: {result.outcome} {result.cause} (seed {result.seed})\n{result.evidence}"
+        for result in results.values()
+    )
+
+
+@pytest.mark.parametrize("answer", answers("wrong"))
+def test_a_wrong_answer_names_its_kind_of_check(answer: Path) -> None:
+    assert kind_of(answer) in {check.kind for check in lab_of(answer).checks}
+
+
+@pytest.mark.parametrize("answer", answers("wrong"))
+def test_a_wrong_answer_is_caught(answer: Path, results_of: ResultsOf) -> None:
+    results = results_of(answer)
+    caught = [r for r in results.values() if r.kind == kind_of(answer) and r.outcome == "failed"]
+    assert caught, told(results)
+    assert {r.outcome for r in results.values()} <= {"passed", "failed"}, told(results)
+    assert all(result.evidence for result in caught), told(results)
+
+
+@pytest.mark.parametrize("answer", answers("right"))
+def test_a_right_answer_gets_full_marks(answer: Path, results_of: ResultsOf) -> None:
+    results = results_of(answer)
+    assert sum(r.points for r in results.values()) == lab_of(answer).points, told(results)
