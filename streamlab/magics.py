@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from streamlab import files
+from streamlab import files, memory
 from streamlab.errors import ServerError
 from streamlab.files import KiB
 from streamlab.server import Cup, Server
@@ -26,6 +26,8 @@ def register(shell: Any) -> None:
     """Make `%%server` known to an IPython shell; its servers end with the kernel."""
     shell.register_magic_function(_Magic(shell), "cell", "server")
     atexit.register(stop_all)
+    if not memory.exact():
+        print("This system tells no private memory: figures are sampled RSS, peaks may be missed.")
 
 
 def stop_all() -> None:

@@ -20,6 +20,7 @@ from streamlab import (
     ServerError,
     fill,
     measure,
+    measure_client,
     memory,
     random_file,
     sparse_file,
@@ -297,3 +298,36 @@ def test_a_filling_knows_where_it_failed(filling: Filling) -> None:
     assert filling.failed_at == 3
     assert replace(filling, served=4).failed_at == 5
     assert replace(filling, served=9, error=None).failed_at is None
+
+
+def keeps(url: str) -> bytes:
+    """A client that holds the whole body once."""
+    from urllib.request import urlopen
+
+    with urlopen(url) as response:
+        return response.read()
+
+
+def lets_go(url: str) -> None:
+    """A client that holds one chunk."""
+    from urllib.request import urlopen
+
+    with urlopen(url) as response:
+        while response.read(65536):
+            pass
+
+
+def breaks(url: str) -> None:
+    """A client that gives up on the second file."""
+    if not url.endswith("warmup.txt"):
+        raise RuntimeError("not this one")
+
+
+@pytest.mark.needs("linux")
+def test_what_a_client_takes(launch: Launch, large: SampleFile) -> None:
+    """One that keeps the body grows by it, one that lets go does not, one that raises is told."""
+    with launch("streaming", large.path.parent) as server:
+        assert near(measure_client(keeps, server, large.url), large.size)
+        assert measure_client(lets_go, server, large.url) < 2 * MiB
+        with pytest.raises(DownloadError, match="not this one"):
+            measure_client(breaks, server, large.url)

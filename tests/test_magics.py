@@ -55,10 +55,8 @@ def test_a_cell_becomes_a_server(shell: Any, tmp_path: Path) -> None:
     assert handle.log().startswith("listening on")
 
 
-def test_output_is_one_stable_line(
-    shell: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """The line is the same at each run: no port, no pid, no absolute path in it."""
+def test_output_is_stable(shell: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The lines are the same at each run: no port, no pid, no absolute path in it."""
     lines = []
     for _ in range(2):
         shell.run_cell_magic("server", "hello", CELL)
@@ -66,7 +64,7 @@ def test_output_is_one_stable_line(
     assert lines[0] == lines[1]
     assert lines[0].err == ""
     assert lines[0].out == (
-        "hello runs. The same in a terminal: "
+        "hello runs. The same in a terminal:\n  "
         "python .streamlab/hello.py --root=.streamlab/files --port=0\n"
     )
     assert str(tmp_path) not in lines[0].out
@@ -123,7 +121,7 @@ def test_a_cup(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert process.rlimit(psutil.RLIMIT_STACK) == (512 << 10,) * 2
     line = capsys.readouterr().out
     assert "ulimit -d 262144 -s 512" in line
-    assert line.count("\n") == 1
+    assert line.count("\n") == 2
 
 
 def test_root_and_port(shell: Any, closed_port: int, tmp_path: Path) -> None:
@@ -200,3 +198,16 @@ def test_a_wrong_line_leaves_the_old_server(shell: Any) -> None:
 def test_help(shell: Any) -> None:
     """`%%server?` says how to write it."""
     assert "%%server NAME" in (shell.find_cell_magic("server").__doc__ or "")
+
+
+def test_a_system_without_proc_is_told_so(
+    shell: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading the extension says in one line what the figures are there; elsewhere it is silent."""
+    capsys.readouterr()
+    streamlab.load_ipython_extension(shell)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("streamlab.memory.PROC", tmp_path / "nothing")
+    streamlab.load_ipython_extension(shell)
+    [line] = capsys.readouterr().out.splitlines()
+    assert "sampled" in line

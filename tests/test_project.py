@@ -31,7 +31,7 @@ LAYERS = [
     {"magics"},
     {"display"},
     {"client_checks"},
-    {"checks"},
+    {"checks", "origin"},
     {"testing"},
     {"labs"},
     {"experiment"},
