@@ -1,0 +1,48 @@
+# curl writes the part, we hash it afterwards
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+def pour(url, file):
+    subprocess.run(["curl", "-sSf", "-o", file.name, url], check=True)
+    with open(file.name, "rb") as again:
+        return hashlib.file_digest(again, "sha256").hexdigest()
+
+
+def download(url, output, sha256):
+    """Fetch `url` into a part beside `output`, then put it in its place."""
+    handle, name = tempfile.mkstemp(prefix=".part-", dir=output.parent)
+    part = Path(name)
+    os.close(handle)
+    try:
+        with part.open("wb") as file:
+            found = pour(url, file)
+        if sha256 is not None and found != sha256.lower():
+            raise ValueError(f"its sha256 is {found}")
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--sha256")
+    options = parser.parse_args()
+    try:
+        download(options.url, options.output, options.sha256)
+    except Exception as error:
+        print(f"{options.url}: {error!r}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

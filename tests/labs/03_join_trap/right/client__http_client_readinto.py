@@ -1,0 +1,63 @@
+# http.client and one buffer that is filled again and again
+
+import argparse
+import hashlib
+import http.client
+import os
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+CHUNK = 64 * 1024
+
+
+def pour(url, file):
+    parts = urlsplit(url)
+    digest, size = hashlib.sha256(), 0
+    view = memoryview(bytearray(CHUNK))
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    connection.request("GET", parts.path)
+    with connection.getresponse() as response:
+        if response.status != 200:
+            raise ValueError(f"status {response.status}")
+        while count := response.readinto(view):
+            file.write(view[:count])
+            digest.update(view[:count])
+            size += count
+        wanted = response.headers["Content-Length"]
+    if wanted is not None and size != int(wanted):
+        raise ValueError("cut short")
+    return digest.hexdigest()
+
+
+def download(url, output, sha256):
+    """Fetch `url` into a part beside `output`, then put it in its place."""
+    handle, name = tempfile.mkstemp(prefix=".part-", dir=output.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            found = pour(url, file)
+        if sha256 is not None and found != sha256.lower():
+            raise ValueError(f"its sha256 is {found}")
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--sha256")
+    options = parser.parse_args()
+    try:
+        download(options.url, options.output, options.sha256)
+    except Exception as error:
+        print(f"{options.url}: {error!r}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

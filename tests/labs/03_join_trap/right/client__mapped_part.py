@@ -1,0 +1,65 @@
+# the part is a map of a file of the right size, where the size is known
+
+import argparse
+import hashlib
+import mmap
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import requests
+
+CHUNK = 64 * 1024
+PLAIN = {"Accept-Encoding": "identity"}
+
+
+def pour(url, file):
+    digest, at = hashlib.sha256(), 0
+    with requests.get(url, headers=PLAIN, stream=True, timeout=30) as response:
+        response.raise_for_status()
+        size = int(response.headers.get("Content-Length", 0))
+        if not size or "Content-Encoding" in response.headers:
+            for chunk in response.iter_content(CHUNK):
+                file.write(chunk)
+                digest.update(chunk)
+            return digest.hexdigest()
+        file.truncate(size)
+        with mmap.mmap(file.fileno(), size) as part:
+            for chunk in response.iter_content(CHUNK):
+                part[at : at + len(chunk)] = chunk
+                digest.update(chunk)
+                at += len(chunk)
+    return digest.hexdigest()
+
+
+def download(url, output, sha256):
+    """Fetch `url` into a part beside `output`, then put it in its place."""
+    handle, name = tempfile.mkstemp(prefix=".part-", dir=output.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            found = pour(url, file)
+        if sha256 is not None and found != sha256.lower():
+            raise ValueError(f"its sha256 is {found}")
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--sha256")
+    options = parser.parse_args()
+    try:
+        download(options.url, options.output, options.sha256)
+    except Exception as error:
+        print(f"{options.url}: {error!r}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

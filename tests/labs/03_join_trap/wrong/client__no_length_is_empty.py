@@ -1,0 +1,57 @@
+# BYTES: no Content-Length is taken for a length of 0
+
+import argparse
+import hashlib
+import os
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+CHUNK = 64 * 1024
+
+
+def pour(url, file):
+    digest = hashlib.sha256()
+    with urllib.request.urlopen(url, timeout=30) as response:
+        left = int(response.headers.get("Content-Length", 0))
+        while left > 0:
+            chunk = response.read(min(CHUNK, left))
+            if not chunk:
+                raise ValueError("cut short")
+            file.write(chunk)
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.hexdigest()
+
+
+def download(url, output, sha256):
+    """Fetch `url` into a part beside `output`, then put it in its place."""
+    handle, name = tempfile.mkstemp(prefix=".part-", dir=output.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            found = pour(url, file)
+        if sha256 is not None and found != sha256.lower():
+            raise ValueError(f"its sha256 is {found}")
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--sha256")
+    options = parser.parse_args()
+    try:
+        download(options.url, options.output, options.sha256)
+    except Exception as error:
+        print(f"{options.url}: {error!r}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
