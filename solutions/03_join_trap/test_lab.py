@@ -1,68 +1,68 @@
 """What lab 03 asks of a downloader and of a leaky server, from outside: points are in lab.toml."""
 
-from streamlab import client_checks as checks
+from streamlab import client_checks, leaky_checks
 
 
 def test_bytes(workshop, draw):
     """Bodies of any size and content arrive byte for byte, however they are framed."""
-    checks.bytes_arrive(workshop, draw)
+    client_checks.bytes_arrive(workshop, draw)
 
 
 def test_huge(workshop, draw):
     """A body larger than the client's memory pours through it."""
-    checks.huge_bodies(workshop, draw)
+    client_checks.huge_bodies(workshop, draw)
 
 
 def test_gzip(workshop, draw):
     """A body in gzip is treated alike whether it is small or larger than memory."""
-    checks.inflates_little(workshop, draw)
+    client_checks.inflates_little(workshop, draw)
 
 
 def test_stall(workshop, draw):
     """When the disk is slow, the client stops receiving."""
-    checks.receiving_stops(workshop, draw)
+    client_checks.receiving_stops(workshop, draw)
 
 
 def test_truncated(workshop, draw):
     """A body that ends too early is a failure."""
-    checks.truncation_is_told(workshop, draw)
+    client_checks.truncation_is_told(workshop, draw)
 
 
 def test_hash(workshop, draw):
     """With --sha256, another body is a failure."""
-    checks.hash_is_checked(workshop, draw)
+    client_checks.hash_is_checked(workshop, draw)
 
 
 def test_status(workshop, draw):
     """Errors of HTTP and of the connection are status 1, a wrong call is status 2."""
-    checks.statuses_are_told(workshop, draw)
+    client_checks.statuses_are_told(workshop, draw)
 
 
 def test_clean(workshop, draw):
     """A download that failed leaves nothing, and destroys nothing."""
-    checks.leaves_nothing(workshop, draw)
+    client_checks.leaves_nothing(workshop, draw)
 
 
 def test_digest(workshop, draw):
     """The leaky server sends a file larger than memory with its digest."""
-    checks.digest_in_chunks(workshop, draw)
+    leaky_checks.digest_in_chunks(workshop, draw)
 
 
 def test_lines(workshop, draw):
     """The leaky server sends a text larger than memory that is one line."""
-    checks.texts_in_chunks(workshop, draw)
+    leaky_checks.texts_in_chunks(workshop, draw)
 
 
 def test_length(workshop, draw):
     """The leaky server sends a file larger than memory in base64."""
-    checks.base64_in_chunks(workshop, draw)
+    leaky_checks.base64_in_chunks(workshop, draw)
 
 
 def test_features(workshop, draw):
     """What the leaky server could do before, it can do still."""
-    checks.features_stay(workshop, draw)
+    leaky_checks.features_stay(workshop, draw)
 
 
 def test_hold(workshop, draw):
     """While clients wait, the leaky server holds at most 4 MiB for each."""
-    checks.routes_hold_little(workshop, draw)
+    leaky_checks.routes_hold_little(workshop, draw)

@@ -1,0 +1,266 @@
+"""What lab 03 checks a server with three leaks for: that they are mended, and nothing is lost.
+
+Each function is one kind of check, as in `streamlab.client_checks`. Sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import NoReturn
+
+from streamlab.checks import held_by, log_of, name_of, state_of, traced
+from streamlab.client_checks import CHUNK, PATIENCE, blocks_of, river_in
+from streamlab.clients import Crowd, Job
+from streamlab.files import KiB, MiB, SampleFile, random_file, size_text
+from streamlab.server import Server
+from streamlab.testing import Workshop, fail
+
+LEAKY = "leaky_server.py"
+SLACK = 16 * MiB
+"""What a server with eight threads may hold besides: the allocator keeps some for each of them."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request to the leaky server, and the answer's head; the body is still to be read."""
+
+    command: str
+    status: int
+    headers: dict[str, str]
+    response: http.client.HTTPResponse
+
+
+@contextmanager
+def asking(
+    server: Server, path: str, headers: dict[str, str] | None = None, method: str = "GET"
+) -> Iterator[Asked]:
+    """Send a request and read the head of its answer; the check fails if none comes."""
+    command = "curl -sS -o got " + ("-I " if method == "HEAD" else "")
+    command += "".join(f"-H {shlex.quote(f'{k}: {v}')} " for k, v in (headers or {}).items())
+    command += shlex.quote(f"http://127.0.0.1:PORT{path}")
+    port = int(server.url.rpartition(":")[2])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(method, path, headers={"Connection": "close", **(headers or {})})
+        response = connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        _fail_server(server, command, f"no answer came ({type(error).__name__})", "no_answer")
+    found = {key.lower(): value for key, value in response.getheaders()}
+    try:
+        yield Asked(command, response.status, found, response)
+    finally:
+        connection.close()
+
+
+def _fail_server(server: Server, command: str, what: str, cause: str, memory: str = "") -> NoReturn:
+    log = server.log()
+    if "MemoryError" in log or "Cannot allocate memory" in log:
+        cause = "whole_file"
+    memory = f"\n{memory}" if memory else ""
+    fail(cause, f"$ {command}\n{what}.{memory}{state_of(server)}", command)
+
+
+def expect_body(
+    server: Server, asked: Asked, blocks: Iterator[bytes], memory: Callable[[], str] = str
+) -> None:
+    """The body of an answer with status 200 is made of these blocks, and nothing else."""
+    if asked.status != 200:
+        _fail_server(server, asked.command, f"Status {asked.status} came", "wrong_status")
+    at = 0
+    problem = ""
+    try:
+        for block in blocks:
+            came = asked.response.read(len(block))
+            if came != block:
+                pairs = zip(came, block, strict=False)
+                same = next((i for i, (a, b) in enumerate(pairs) if a != b), len(came))
+                problem = (
+                    f"The answer ended after {at + same} bytes of body"
+                    if same == len(came)
+                    else f"Byte {at + same} of the body is not what it should be"
+                )
+                break
+            at += len(block)
+        else:
+            if extra := asked.response.read(MiB):
+                problem = f"{len(extra)} bytes or more follow the {at} of the body"
+    except (OSError, http.client.HTTPException) as error:
+        problem = f"The answer broke off after {at} bytes of body or more ({type(error).__name__})"
+    if problem:
+        _fail_server(server, asked.command, problem, "wrong_answer", memory())
+
+
+def base64_of(path: Path) -> Iterator[bytes]:
+    """A file in base64, in blocks."""
+    with path.open("rb") as file:
+        while block := file.read(3 * 256 * KiB):
+            yield base64.b64encode(block)
+
+
+def repr_digest(sha256: bytes) -> str:
+    """A Repr-Digest header's value (RFC 9530, section 2)."""
+    return f"sha-256=:{base64.b64encode(sha256).decode()}:"
+
+
+WANTS = {"Want-Repr-Digest": "sha-256=1"}
+
+
+def digest_in_chunks(workshop: Workshop, draw: Random) -> None:
+    """A file larger than memory is sent with its digest."""
+    server = workshop.launch(LEAKY)
+    _small_with_digest(server, draw)
+    river = river_in(server.root, draw, 2)
+    with traced(server) as trace, asking(server, river.url, WANTS) as asked:
+        _expect_digest(server, asked, river)
+        problem = "The answer's body does not begin as the file does"
+        if asked.response.read(CHUNK) != next(blocks_of(river.path))[:CHUNK]:
+            _fail_server(server, asked.command, problem, "wrong_answer", trace.line)
+    river.path.unlink()
+
+
+def _small_with_digest(server: Server, draw: Random, ending: str = ".bin") -> None:
+    path = server.root / name_of(draw, ending)
+    for _ in range(2):  # the second time with another content, of the same length
+        path.write_bytes(draw.randbytes(200_000))
+        small = SampleFile(path, 200_000)
+        with asking(server, small.url, WANTS) as asked:
+            _expect_digest(server, asked, small)
+            expect_body(server, asked, blocks_of(small.path))
+
+
+def _expect_digest(server: Server, asked: Asked, file: SampleFile) -> None:
+    wanted = repr_digest(bytes.fromhex(file.sha256))
+    found = asked.headers.get("repr-digest")
+    if asked.status == 200 and found != wanted:
+        what = f"The answer has {f'Repr-Digest: {found}' if found else 'no Repr-Digest'}; the "
+        what += f"file's is {wanted}"
+        _fail_server(server, asked.command, what, "feature_lost")
+
+
+def texts_in_chunks(workshop: Workshop, draw: Random) -> None:
+    """A text larger than memory is sent, though it is one line."""
+    server = workshop.launch(LEAKY)
+    river = river_in(server.root, draw, 2, draw.choice([".log", ".txt"]))
+    with traced(server) as trace, asking(server, river.url) as asked:
+        expect_body(server, asked, blocks_of(river.path), lambda: trace.line)
+    river.path.unlink()
+    many = _text(server, draw, ".log")
+    with asking(server, many.url) as asked:
+        expect_body(server, asked, blocks_of(many.path))
+
+
+def _text(server: Server, draw: Random, ending: str) -> SampleFile:
+    """A text with lines of many lengths, both kinds of line end, and no end of line at its end."""
+    lines = [draw.randbytes(draw.choice([0, 1, 9, 80, 3000])).hex() for _ in range(600)]
+    text = "".join(line + draw.choice(["\n", "\r\n", "\r"]) for line in lines) + "the end \xe9"
+    path = server.root / name_of(draw, ending)
+    path.write_bytes(text.encode())
+    return SampleFile(path, path.stat().st_size)
+
+
+def base64_in_chunks(workshop: Workshop, draw: Random) -> None:
+    """A file larger than memory is sent in base64."""
+    server = workshop.launch(LEAKY)
+    river = river_in(server.root, draw, 2, draw.choice([".bin", ".log"]))
+    with traced(server) as trace, asking(server, f"{river.url}?as=base64") as asked:
+        expect_body(server, asked, base64_of(river.path), lambda: trace.line)
+    river.path.unlink()
+
+
+def features_stay(workshop: Workshop, draw: Random) -> None:
+    """What the server could do before, it can do still."""
+    server = workshop.launch(LEAKY)
+    for size in draw.sample([0, 1, 2, 48 * KiB - 1, 48 * KiB + 1, CHUNK, 777_777], 7):
+        file = random_file(size, name_of(draw), server.root, seed=draw.randrange(2**32))
+        with asking(server, file.url) as asked:
+            _expect_header(server, asked, "content-type", "application/octet-stream")
+            expect_body(server, asked, blocks_of(file.path))
+        with asking(server, f"{file.url}?as=base64") as asked:
+            _expect_header(server, asked, "content-type", "text/plain")
+            expect_body(server, asked, base64_of(file.path))
+    for ending in (".log", ".txt"):
+        text = _text(server, draw, ending)
+        with asking(server, text.url, WANTS) as asked:
+            _expect_header(server, asked, "content-type", "text/plain")
+            _expect_digest(server, asked, text)
+            expect_body(server, asked, blocks_of(text.path))
+        with asking(server, f"{text.url}?as=base64") as asked:
+            expect_body(server, asked, base64_of(text.path))
+    _small_with_digest(server, draw, draw.choice([".bin", ".log"]))
+    _heads_have_no_body(server, text)
+    for path in (
+        f"/{name_of(draw)}",
+        "/",
+        f"/../{server.root.name}.secret",
+        "/%2e%2e/work/lab.toml",
+    ):
+        with asking(server, path) as asked:
+            if not 400 <= asked.status < 500:
+                what = f"Status {asked.status} came; it should be 404"
+                _fail_server(server, asked.command, what, "wrong_status")
+
+
+def _heads_have_no_body(server: Server, file: SampleFile) -> None:
+    for path, length in ((file.url, file.size), (f"{file.url}?as=base64", -(-file.size // 3) * 4)):
+        with asking(server, path, WANTS, "HEAD") as asked:
+            told = asked.headers.get("content-length")
+            if asked.status != 200 or told not in (None, str(length)):
+                what = f"Status {asked.status}, Content-Length {told} came; it should be 200 and"
+                _fail_server(
+                    server, asked.command, f"{what} {length}, or no length", "feature_lost"
+                )
+
+
+def _expect_header(server: Server, asked: Asked, name: str, value: str) -> None:
+    found = asked.headers.get(name)
+    if asked.status == 200 and (found or "").partition(";")[0].strip() != value:
+        what = f"The answer has {name}: {found}; it should be {value}"
+        _fail_server(server, asked.command, what, "feature_lost")
+
+
+def routes_hold_little(
+    workshop: Workshop, draw: Random, clients: int = 8, each: int = 4 * MiB
+) -> None:
+    """While clients of each kind wait, the server holds a few MiB for each."""
+    server = workshop.launch(LEAKY)
+    baseline = 0
+    for ending, query in draw.sample([(".log", ""), (".bin", "?as=base64")], 2):
+        file = random_file(24 * MiB, name_of(draw, ending), server.root, draw.randrange(2**32))
+        if not baseline:
+            with asking(server, f"{file.url}{query}", method="HEAD"):
+                baseline = held_by(server)
+        _hold(server, file, query, clients, each, baseline)
+
+
+def _hold(
+    server: Server, file: SampleFile, query: str, clients: int, each: int, baseline: int
+) -> None:
+    port = int(server.url.rpartition(":")[2])
+    job = Job(port, file.url + query, clients, "stalled", first=2 * MiB, timeout=PATIENCE)
+    with traced(server) as trace, Crowd(job) as many:
+        arrived = many.arrive()
+        time.sleep(0.3)
+        grown = held_by(server) - baseline
+    errors = [one.error for one in arrived if one.error]
+    command = f"curl -sS --limit-rate 1M -o got 'http://127.0.0.1:PORT{file.url}{query}'"
+    story = f"{clients} clients at once took 2 MiB each of {size_text(file.size)}, and waited"
+    if errors:
+        what = f"{story}; {len(errors)} of them failed: {errors[0]}"
+        _fail_server(server, command, what, "wrong_answer", trace.line)
+    if grown > clients * each + SLACK:
+        fail(
+            "holds_much",
+            f"$ {command}\n{story}. The server held {size_text(grown)} more than when idle, "
+            f"{size_text(grown / clients)} for each; {size_text(each)} each are allowed.\n"
+            f"{trace.line}{log_of(server)}",
+            command,
+        )
