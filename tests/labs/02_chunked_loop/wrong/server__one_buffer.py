@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 CHUNK = 64 * 1024
 
-BUFFER = bytearray(CHUNK)
+BUFFER = bytearray(4096)
 
 
 def read_head(connection):
@@ -36,7 +36,7 @@ def headers(size):
 
 def send_file(connection, path):
     connection.sendall(headers(path.stat().st_size))
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         while count := file.readinto(BUFFER):
             connection.sendall(memoryview(BUFFER)[:count])
 
