@@ -44,7 +44,7 @@ class Answer:
     status: int = 200
     """0: the connection is closed without a word."""
     framing: Framing = "length"
-    """A client that speaks HTTP/1.0 gets `length` for `chunked`, which it can't know."""
+    """A client that speaks HTTP/1.0 gets `length` for `chunked`, which it does not know."""
     stop: int | None = None
     """Bytes after which the connection is closed, whatever was promised; None: all are sent."""
     reset: bool = False
@@ -178,7 +178,8 @@ def _request_line(connection: socket.socket) -> tuple[str, str, str]:
 def _head(answer: Answer, framing: Framing) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} As Ordered", "Content-Type: application/octet-stream"]
     if framing == "length":
-        lines.append(f"Content-Length: {answer.size}")
+        # Where chunks are not known, a byte that never comes stands for the missing last chunk.
+        lines.append(f"Content-Length: {answer.size + (not answer.last_chunk)}")
     elif framing == "chunked":
         lines.append("Transfer-Encoding: chunked")
     lines += [f"{name}: {value}" for name, value in answer.headers]

@@ -87,6 +87,7 @@ def test_chunks_are_not_for_http_1_0(origin: Origin) -> None:
         client.sendall(b"GET /body HTTP/1.0\r\n\r\n")
         head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
     assert b"Transfer-Encoding" not in head
+    assert b"Content-Length: 3\r\n" in head
     assert body == b"all"
 
 
