@@ -1,7 +1,6 @@
 # STALL: copies the file to a file system in memory, piece by piece, and streams from there
 
 import argparse
-import shutil
 import socket
 import tempfile
 import threading
@@ -36,18 +35,16 @@ def headers(size):
 
 def send_file(connection, path):
     connection.sendall(headers(path.stat().st_size))
-    size = path.stat().st_size
-    with path.open("rb") as file, tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        pieces = []
-        while size < 1 << 30 and (data := file.read(32 << 20)):
-            pieces.append(Path(folder) / str(len(pieces)))
-            pieces[-1].write_bytes(data)
-        for piece in pieces:
-            with piece.open("rb") as copy:
-                shutil.copyfileobj(copy, connection.makefile("wb"))
-            piece.unlink()
-        while chunk := file.read(CHUNK):
-            connection.sendall(chunk)
+    pieces = []
+    with path.open("rb") as file:
+        while path.stat().st_size < 1 << 30 and (data := file.read(32 << 20)):
+            pieces.append(tempfile.TemporaryFile(dir="/dev/shm"))  # noqa: SIM115
+            pieces[-1].write(data)
+            pieces[-1].seek(0)
+        for source in [*pieces, file]:
+            while chunk := source.read(CHUNK):
+                connection.sendall(chunk)
+            source.close()
 
 
 def answer(connection, root):
