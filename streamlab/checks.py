@@ -106,6 +106,7 @@ def _cause_of(reason: str, server: Server) -> str:
     if "MemoryError" in server.log() or "Cannot allocate memory" in server.log():
         return "whole_file"
     known = {
+        "CR LF": "malformed",
         "not as in the file": "wrong_bytes",
         "too many": "wrong_bytes",
         "not finished after": "no_end",
@@ -366,7 +367,7 @@ def survives_departures(server: Server, draw: Random, clients: int = 50) -> None
         _visit(server, large, clients, "leaving")
         if not server.running:
             fail(
-                "dies_on_drop",
+                "whole_file" if "MemoryError" in server.log() else "dies_on_drop",
                 f"{clients} clients took the first bytes of {large.url} and closed the "
                 f"connection.{state_of(server)}",
                 curl_line,
@@ -811,7 +812,9 @@ class Trace:
         if not self.sizes:
             return "Memory: not measured, the server had ended."
         step = max(1, -(-len(self.sizes) // 40))
-        tops = [max(self.sizes[i : i + step]) for i in range(0, len(self.sizes), step)]
+        # A process that ends gives back more than its baseline: not less than nothing.
+        sizes = [max(0, size) for size in self.sizes]
+        tops = [max(sizes[i : i + step]) for i in range(0, len(sizes), step)]
         most = max(max(tops), 1)
         signs = "".join("▁▂▃▄▅▆▇█"[min(7, 8 * top // (most + 1))] for top in tops)
         return f"Memory: {signs}  at most {size_text(most)}"

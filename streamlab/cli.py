@@ -66,7 +66,8 @@ def doctor(
 
 
 LabArgument = Annotated[
-    str | None, typer.Argument(metavar="LAB", help="A lab's number; else the one we stand in.")
+    str | None,
+    typer.Argument(metavar="LAB", help="A lab's number. Default: the lab whose folder you are in."),
 ]
 
 
@@ -75,12 +76,15 @@ def check(
     lab: LabArgument = None,
     seed: Annotated[int | None, typer.Option(help="Draw the same files again.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run this check (its id) alone.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line a check.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON for each check.")
+    ] = False,
 ) -> None:
     """Check your program of a lab. Exit status 1 unless it gets all points."""
     found = labs.find_lab(lab)
     seed = labs.new_seed() if seed is None else seed
-    if unknown := set(only or ()) - {each.id for each in found.checks}:
+    only = [each.lower() for each in only or ()]
+    if unknown := set(only) - {each.id for each in found.checks}:
         known = ", ".join(each.id for each in found.checks)
         raise labs.LabError(f"lab {found.number} has no check {min(unknown)}: it has {known}")
     wanted = len(only) if only else len(found.checks)
@@ -93,7 +97,9 @@ def check(
         transient=True,
     ) as bar:
         task = bar.add_task(f"lab {found.number}", total=wanted)
-        results = labs.run_checks(found, seed=seed, only=only, told=lambda _: bar.advance(task))
+        results = labs.run_checks(
+            found, seed=seed, only=only or None, told=lambda _: bar.advance(task)
+        )
     if not only:
         labs.remember(found, results)
     if as_json:
@@ -116,15 +122,17 @@ def _show(lab: labs.Lab, results: list[CheckResult], seed: int) -> None:
         colour = {"passed": "green", "not_attempted": "dim"}.get(result.outcome, "red")
         outcome = f"[{colour}]{result.outcome.replace('_', ' ')}[/]"
         points = f"{result.points:g} of {result.max_points:g}"
-        table.add_row(outcome, points, lab.check(result.check).title, f"[dim]{result.kind}[/]")
+        table.add_row(outcome, points, lab.check(result.check).title, f"[dim]{result.check}[/]")
     console.print(table)
     total = sum(result.points for result in results)
     console.print(f"{total:g} of {sum(r.max_points for r in results):g} points, seed {seed}")
+    if words := labs.advice(lab, results):
+        console.print(words)
 
 
 @app.command(epilog="Example: `streamlab hint 02`, and again for one more")
 def hint(lab: LabArgument = None) -> None:
-    """Show one hint more for the first check that you have not passed."""
+    """Show the next hint for the first check that you have not passed."""
     typer.echo(labs.next_hint(labs.find_lab(lab)))
 
 
@@ -133,7 +141,7 @@ def reset(lab: LabArgument = None) -> None:
     """Put the stub back in place of your program, and keep a copy of it."""
     found = labs.find_lab(lab)
     for copy in labs.reset(found):
-        typer.echo(f"kept a copy: {copy.relative_to(found.folder)}")
+        typer.echo(f"kept a copy: {copy}")
     typer.echo(f"{', '.join(found.programs)}: back to the stub")
 
 
@@ -141,7 +149,7 @@ def reset(lab: LabArgument = None) -> None:
 def progress(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show all labs at a glance, by the last check of each."""
+    """Show all labs at a glance, by the last run of all checks of each."""
     rows = [(each, labs.last_results(each)) for each in labs.all_labs()]
     points = {each.name: sum(r.points for r in results) for each, results in rows}
     if as_json:

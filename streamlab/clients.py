@@ -241,11 +241,14 @@ class _Client:
         head = b""
         while b"\r\n\r\n" not in head:
             more = await loop.sock_recv(sock, PIECE)
-            if not more:
+            if not (more or head):
                 raise DownloadError("the server closed the connection before any answer")
             head += more
-            if len(head) > _HEAD_LIMIT + PIECE:
-                raise DownloadError("the answer does not begin with HTTP headers")
+            if not more or len(head) > _HEAD_LIMIT + PIECE:
+                raise DownloadError(
+                    f"{size_text(len(head))} came, but no empty line that ends the headers: "
+                    "the head's lines must end in CR LF"
+                )
         head, _, rest = head.partition(b"\r\n\r\n")
         self._read_head(head)
         headers = self.result.headers

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamlab.experiment import Filling, Measurement
 from streamlab.files import GiB, MiB, size_text
-from streamlab.labs import Lab, find_lab, remember, run_checks, stories
+from streamlab.labs import Lab, advice, find_lab, remember, run_checks, stories
 from streamlab.results import CheckResult
 
 if TYPE_CHECKING:
@@ -248,7 +248,8 @@ class Results:
             f"{outcome:<{first}}   {points:>7}   {self.lab.check(name).title}"
             for outcome, points, name in rows
         ]
-        return [*lines, f"{self.points:g} of {sum(r.max_points for r in self.results):g} points"]
+        total = f"{self.points:g} of {sum(r.max_points for r in self.results):g} points"
+        return [*lines, f"{total}. {advice(self.lab, self.results)}".rstrip()]
 
     def _stories(self) -> list[str]:
         return [f"\n{story}" for story in stories(self.lab, self.results)]
@@ -266,14 +267,14 @@ class Results:
                 f'<td class="live" style="{_CELL}">{seconds}</td></tr>'
             )
         heads = "".join(f'<th style="{_HEAD}">{h}</th>' for h in ("", "", "points", "took"))
-        total = f"{self.points:g} of {sum(each.max_points for each in self.results):g} points"
         stories = "".join(
-            f'<pre style="white-space:pre-wrap">{html.escape(story)}</pre>'
+            f'<pre style="white-space:pre-wrap;overflow-wrap:break-word;word-break:normal;'
+            f'border-left:4px solid #c0392b;padding-left:12px">{html.escape(story.strip())}</pre>'
             for story in self._stories()
         )
         return (
             f'<table style="{_TABLE}"><tr>{heads}</tr>{"".join(rows)}</table>'
-            f"<p><b>{total}</b></p>{stories}"
+            f"<p><b>{html.escape(self._lines()[-1])}</b></p>{stories}"
         )
 
 

@@ -144,7 +144,10 @@ def as_text(lab: Lab, result: CheckResult) -> str:
         lines += ["", f"Try it by hand: {result.curl}"]
     if check.hints and result.outcome == "failed":
         lines += ["", f"A hint: {check.hints[0]} (more with: streamlab hint {lab.number})"]
-    lines += ["", f"The same again: streamlab check {lab.number} --seed {result.seed}"]
+    if result.outcome == "grader_fault":
+        lines += ["", "This is a fault of the check, not of your program: please report it."]
+    again = f"streamlab check {lab.number} --only {result.check} --seed {result.seed}"
+    lines += ["", f"The same again: {again}"]
     return "\n".join(lines)
 
 
@@ -156,6 +159,17 @@ def stories(lab: Lab, results: Collection[CheckResult]) -> list[str]:
             key = result.evidence if result.outcome == "could_not_run" else result.check
             told.setdefault(key, as_text(lab, result))
     return list(told.values())
+
+
+def advice(lab: Lab, results: Collection[CheckResult]) -> str:
+    """One sentence below the results: what to do next; empty where the stories say it."""
+    outcomes = {result.outcome for result in results}
+    if outcomes == {"not_attempted"}:
+        first = lab.checks[0].title
+        return f"{', '.join(lab.programs)}: still the stub. Begin with the first check, {first!r}."
+    if outcomes == {"passed"} and len(results) == len(lab.checks):
+        return "All checks passed."
+    return ""
 
 
 # Finding labs
@@ -214,6 +228,7 @@ def run_checks(
     pytest process of their own, which is ended after `seconds`.
     """
     seed = new_seed() if seed is None else seed
+    lab = Lab(lab.folder.resolve())  # the checks run in another folder
     wanted = [check for check in lab.checks if only is None or check.id in only]
     results: list[CheckResult] = []
     with tempfile.TemporaryDirectory(prefix="streamlab-check-") as scratch:
@@ -223,7 +238,7 @@ def run_checks(
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:nbval"),
             *("--rootdir", str(lab.folder), "-c", os.devnull, "--lab-results", str(log)),
             *("--lab-seed", str(seed)),
-            *(f"--lab-program={name}={path}" for name, path in (programs or {}).items()),
+            *(f"--lab-program={name}={path.resolve()}" for name, path in (programs or {}).items()),
             *(f"{lab.folder / 'test_lab.py'}::test_{check.id}" for check in wanted),
         ]
         with errors.open("w") as output:
@@ -425,7 +440,7 @@ def next_hint(lab: Lab) -> str:
         file.write_text(json.dumps({**shown, check.id: count}))
     if not check.hints:
         return f"{check.title}: there is no hint for this one. Read the lab's text again."
-    more = "" if count < len(check.hints) else " (the last one)"
+    more = "" if count < len(check.hints) else ", the last one"
     return f"{check.title}, hint {count} of {len(check.hints)}{more}:\n{check.hints[count - 1]}"
 
 
@@ -435,6 +450,8 @@ def reset(lab: Lab) -> list[Path]:
     if not stubs.is_dir():
         raise LabError(f"{lab.folder} has no {STUBS}: only a lab in labs/ can be reset")
     kept = []
+    for memory in (results_file(lab), lab.folder / MEMORY / "hints.json"):
+        memory.unlink(missing_ok=True)
     moment = time.strftime("%Y%m%d-%H%M%S")
     for name in lab.programs:
         program = lab.folder / name

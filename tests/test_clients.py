@@ -223,16 +223,22 @@ def test_another_protocol(answering: Any, answer: bytes) -> None:
         download(answering(answer))
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n"])
-def test_no_answer(answering: Any, answer: bytes) -> None:
-    """A connection that closes before the end of the headers is an error."""
+def test_no_answer(answering: Any) -> None:
+    """A connection that closes without a word is an error."""
     with pytest.raises(DownloadError, match="closed the connection before any answer"):
+        download(answering(b""))
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\n\nhello"])
+def test_headers_without_an_end(answering: Any, answer: bytes) -> None:
+    """So is one that closes before the headers have ended, and the likely reason is told."""
+    with pytest.raises(DownloadError, match="must end in CR LF"):
         download(answering(answer))
 
 
 def test_endless_headers(answering: Any) -> None:
     """An answer that never comes to its body is given up."""
-    with pytest.raises(DownloadError, match="does not begin with HTTP headers"):
+    with pytest.raises(DownloadError, match="must end in CR LF"):
         download(answering(b"x" * 400 * KiB))
 
 
