@@ -201,7 +201,7 @@ def features_stay(workshop: Workshop, draw: Random) -> None:
         f"/{name_of(draw)}",
         "/",
         f"/../{server.root.name}.secret",
-        "/%2e%2e/work/lab.toml",
+        "/%2e%2e/desk/lab.toml",
     ):
         with asking(server, path) as asked:
             if not 400 <= asked.status < 500:

@@ -58,7 +58,7 @@ class Workshop:
 
     def __init__(self, lab: Lab, replaced: dict[str, Path], scratch: Path) -> None:
         self.lab = lab
-        self.folder = scratch / "work"
+        self.folder = scratch / "desk"
         shutil.copytree(
             lab.folder,
             self.folder,
@@ -66,7 +66,7 @@ class Workshop:
         )
         for name, path in replaced.items():
             shutil.copy2(path, self.folder / name)
-        self.root = Path(tempfile.mkdtemp(prefix="files-", dir=scratch))
+        self.root = Path(tempfile.mkdtemp(dir=scratch))
         self._broken: dict[str, str] = {}
         self._servers: list[Server] = []
 
@@ -180,7 +180,7 @@ def workshop(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Workshop]:
     """A place to run the student's programs in; all of it is gone after the check."""
     pairs = (each.partition("=") for each in request.config.getoption("--lab-program"))
     replaced = {name: Path(path) for name, _, path in pairs}
-    with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         workshop = Workshop(lab, replaced, Path(scratch))
         try:
             yield workshop

@@ -30,6 +30,7 @@ LAYERS = [
     {"grading"},
     {"magics"},
     {"display"},
+    {"leaky_checks"},
     {"client_checks"},
     {"checks", "origin"},
     {"testing"},
