@@ -17,7 +17,7 @@ help:
 	@echo 'make system     install the system packages of apt.txt and apt-test.txt that are missing'
 
 lab: environment
-	PATH="$(CURDIR)/$(IN_VENV):$$PATH" $(IN_VENV)/jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
+	PATH="$(CURDIR)/$(IN_VENV):$$PATH" exec $(IN_VENV)/jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
 test: environment
 	$(IN_VENV)/python tools/run_tests.py
