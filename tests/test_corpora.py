@@ -54,19 +54,30 @@ def kind_of(answer: Path) -> str:
     return found[1] if found else ""
 
 
-def checks_for(answer: Path) -> list[str] | None:
-    """A right answer: all checks. A wrong one: those of its kind, and the first of another kind."""
+def program_of(answer: Path) -> str:
+    """The program that an answer stands in for."""
+    return answer.stem.partition("__")[0] + ".py"
+
+
+def checks_for(answer: Path) -> list[str]:
+    """A right answer: all of its program. A wrong one: those of its kind, and one of another."""
+    lab, kind = lab_of(answer), kind_of(answer)
+    program = program_of(answer)
+    checks = [
+        check
+        for check in lab.checks
+        if program in lab.manifest["checks"][check.id].get("programs", lab.programs)
+    ]
     if not is_wrong(answer):
-        return None
-    checks, kind = lab_of(answer).checks, kind_of(answer)
+        return [check.id for check in checks]
     smoke = next(check.id for check in checks if check.kind != kind)
     return [smoke, *(check.id for check in checks if check.kind == kind)]
 
 
 def run(answer: Path) -> Results:
     """Check an answer in place of its program; the results by check."""
-    program = answer.stem.partition("__")[0] + ".py"
-    results = run_checks(lab_of(answer), {program: answer}, only=checks_for(answer))
+    programs = {program_of(answer): answer}
+    results = run_checks(lab_of(answer), programs, only=checks_for(answer))
     return {result.check: result for result in results}
 
 
@@ -109,4 +120,5 @@ def test_a_wrong_answer_is_caught(answer: Path, results_of: ResultsOf) -> None:
 @pytest.mark.parametrize("answer", answers("right"))
 def test_a_right_answer_gets_full_marks(answer: Path, results_of: ResultsOf) -> None:
     results = results_of(answer)
-    assert sum(r.points for r in results.values()) == lab_of(answer).points, told(results)
+    assert list(results) == checks_for(answer)
+    assert all(r.points == r.max_points for r in results.values()), told(results)
