@@ -341,3 +341,32 @@ def test_the_same_seed_draws_the_same(course: Path) -> None:
     (course / "server.py").write_text("x = 1\n")
     drawn = [run_checks(Lab(course), seed=seed, only=["wire"])[0].evidence for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+STUBBORN = """
+import os, signal, sys, time
+from pathlib import Path
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(100)
+    os._exit(0)
+print("left a child behind")
+while True:
+    pass
+"""
+
+
+@pytest.mark.needs("linux")
+def test_nothing_stays_behind(course: Path) -> None:
+    """A program that forks, leaves its group, loops and ignores SIGTERM is explained, and gone."""
+    import psutil
+
+    (course / "server.py").write_text(STUBBORN)
+    [result] = run_checks(Lab(course), only=["wire"])
+    assert result.outcome == "could_not_run"
+    assert "did not listen within" in result.evidence
+    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if any("desk/server.py" in c for c in command)]
