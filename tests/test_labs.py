@@ -370,3 +370,19 @@ def test_nothing_stays_behind(course: Path) -> None:
     assert "did not listen within" in result.evidence
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     assert not [command for command in commands if any("desk/server.py" in c for c in command)]
+
+
+def test_a_notebook_tells_a_failure_in_full() -> None:
+    """Passed checks are a line each; a failed one brings its evidence, escaped in HTML."""
+    from streamlab.display import Results
+
+    lab = Lab(ROOT / "solutions" / "02_chunked_loop")
+    good = CheckResult(lab.name, "bytes", "BYTES", 3, 3, "passed", seed=4711, seconds=1.25)
+    bad = CheckResult(lab.name, "huge", "HUGE", 0, 3, "failed", "whole_file", "<b>too much</b>")
+    text = repr(Results(lab, [good, bad]))
+    assert "passed" in text and "3 of 6 points" in text
+    assert "<b>too much</b>" in text and "What it means" in text
+    assert "4711" not in repr(Results(lab, [good])), "what changes stands in live cells only"
+    shown = Results(lab, [good, bad])._repr_mimebundle_()["text/html"]
+    assert "&lt;b&gt;too much" in shown and "<b>too much" not in shown
+    assert '<td class="live"' in shown
