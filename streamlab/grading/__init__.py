@@ -1,0 +1,1 @@
+"""Grading a class: every submission in a sandbox of its own, and one row for every student."""
