@@ -59,6 +59,7 @@ _HOME = {
     "straight_line": "display",
     "sweep_chart": "display",
     "verdicts": "display",
+    "wire": "conversation",
 }
 
 __all__ = ["__version__", "load_ipython_extension", *sorted(_HOME)]

@@ -29,7 +29,7 @@ LAYERS = [
     {"cli"},
     {"grading"},
     {"magics"},
-    {"display"},
+    {"display", "conversation"},
     {"leaky_checks"},
     {"client_checks"},
     {"checks", "origin"},
