@@ -204,10 +204,15 @@ def _explained(path: Path, size: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = {
-            errno.ENOSPC: "the disk is full: free some space and run this again",
-            errno.EDQUOT: "your disk quota is used up: free some space and run this again",
-            errno.EFBIG: "the file system takes no file of that size: choose a smaller one",
-            errno.EACCES: "the folder is not yours to write to",
-        }.get(error.errno or 0, str(error))
+        why = why_not(error)
         raise FileError(f"could not make {path.name} ({size_text(size)}): {why}") from error
+
+
+def why_not(error: OSError) -> str:
+    """Why a file could not be written, in words that say what to do."""
+    return {
+        errno.ENOSPC: "the disk is full: free some space and run this again",
+        errno.EDQUOT: "your disk quota is used up: free some space and run this again",
+        errno.EFBIG: "the file system takes no file of that size: choose a smaller one",
+        errno.EACCES: "the folder is not yours to write to",
+    }.get(error.errno or 0, str(error))
