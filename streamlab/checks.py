@@ -95,13 +95,13 @@ def expect_download(server: Server, file: SampleFile, what: str) -> Download:
     except DownloadError as error:
         reason = str(error).partition(": ")[2]
         fail(
-            _cause_of(reason, server),
+            cause_of(reason, server),
             f"GET {file.url}, {what}: {reason}.{state_of(server)}",
             curl(server, file.url, "-o got"),
         )
 
 
-def _cause_of(reason: str, server: Server) -> str:
+def cause_of(reason: str, server: Server) -> str:
     """The misconception that a failed download points to."""
     if "MemoryError" in server.log() or "Cannot allocate memory" in server.log():
         return "whole_file"
@@ -146,7 +146,7 @@ def _pour(server: Server, file: SampleFile, pace: Pace, first: int) -> None:
         [result] = clients.finish()
     if result.error is not None:
         fail(
-            _cause_of(result.error, server),
+            cause_of(result.error, server),
             f"GET {file.url}, {size_text(file.size)}, in {server.cup}: {result.error}, after "
             f"{size_text(result.size)} that were right.\n{trace.line}{state_of(server)}",
             curl(server, file.url),
@@ -184,7 +184,7 @@ def _hold(
     with traced(server) as trace, crowd(server, file, clients, pace, first) as many:
         arrived = many.arrive()
         failed = [each.error for each in arrived if each.error]
-        held = 0 if failed else _most_held(server, baseline + allowed)
+        held = 0 if failed else most_held(server, baseline + allowed)
         if pace == "slow" and not failed and held <= baseline + allowed:
             failed = [each.error for each in many.finish() if each.error]
             held = _least_held(server, baseline + allowed)
@@ -192,7 +192,7 @@ def _hold(
     asked = f"{who} of {file.url} ({size_text(file.size)}) took {size_text(first)} and waited"
     line = curl(server, file.url, "--limit-rate 1M -o /dev/null")
     if failed:
-        cause = _cause_of(failed[0], server)
+        cause = cause_of(failed[0], server)
         if cause == "no_end" and clients > 1:
             cause = "one_at_a_time"
         story = f"{len(failed)} of them failed" if clients > 1 else "then took the rest"
@@ -206,7 +206,7 @@ def _hold(
         )
 
 
-def _most_held(server: Server, enough: int) -> int:
+def most_held(server: Server, enough: int) -> int:
     """The most memory that a server holds until it holds no more than half a second before."""
     most, since = held_by(server), time.monotonic()
     deadline = since + 5
@@ -264,18 +264,18 @@ def reading_stops(server: Server, draw: Random, allowed: int = 48 * MiB) -> None
     with traced(server) as trace, crowd(server, file, 1, "stalled", MiB) as one:
         [result] = one.arrive()
         moved, since = _moved(server, file) - start, time.monotonic()
-        spent = _cpu_seconds(server)
+        spent = cpu_seconds(server)
         deadline = since + 5
         while moved <= allowed and time.monotonic() < min(since + 1, deadline):
             time.sleep(0.1)
             if (now := _moved(server, file) - start) > moved:
-                moved, since, spent = now, time.monotonic(), _cpu_seconds(server)
+                moved, since, spent = now, time.monotonic(), cpu_seconds(server)
         seconds = time.monotonic() - since
-        busy = (_cpu_seconds(server) - spent) / seconds if seconds > 0.9 else 0
+        busy = (cpu_seconds(server) - spent) / seconds if seconds > 0.9 else 0
     line = curl(server, file.url, "--limit-rate 100k -o /dev/null")
     asked = f"A client took 1 MiB of {file.url} ({size_text(file.size)}) and stopped."
     if result.error is not None:
-        fail(_cause_of(result.error, server), f"GET {file.url}: {result.error}.{state_of(server)}")
+        fail(cause_of(result.error, server), f"GET {file.url}: {result.error}.{state_of(server)}")
     if moved > allowed:
         fail(
             "no_backpressure",
@@ -396,9 +396,9 @@ def survives_departures(server: Server, draw: Random, clients: int = 50) -> None
             f"{', '.join(map(str, threads))}.{log_of(server)}",
             curl_line,
         )
-    spent = _cpu_seconds(server)
+    spent = cpu_seconds(server)
     time.sleep(1)
-    spent = _cpu_seconds(server) - spent
+    spent = cpu_seconds(server) - spent
     if spent > BUSY:
         fail(
             "busy_loop",
@@ -416,7 +416,7 @@ def _visit(server: Server, file: SampleFile, clients: int, pace: Pace) -> None:
     errors = [each.error for each in results if each.error]
     if errors and server.running:
         fail(
-            _cause_of(errors[0], server),
+            cause_of(errors[0], server),
             f"{clients} clients asked for {file.url}, {size_text(file.size)}; "
             f"{len(errors)} failed: {errors[0]}.{state_of(server)}",
         )
@@ -449,7 +449,7 @@ def _settled_belongings(
     return last
 
 
-def _cpu_seconds(server: Server) -> float:
+def cpu_seconds(server: Server) -> float:
     """CPU seconds that a server's processes have used so far."""
     total = 0.0
     for member in group_members(server.keeper):
