@@ -71,7 +71,7 @@ def serve_files(send: Send) -> None:
     command line. A path outside the root, or no file, is a 404. A client that leaves ends its own
     request alone; a `MemoryError` ends the process with status 1.
     """
-    options = _arguments()
+    options = arguments()
     root = Path(options.root).resolve()
 
     class Handler(BaseHTTPRequestHandler):
@@ -95,7 +95,8 @@ def announce(port: int) -> None:
     print(f"listening on http://{HOST}:{port}", flush=True)
 
 
-def _arguments() -> argparse.Namespace:
+def arguments() -> argparse.Namespace:
+    """What a script's command line says: `--root DIR` (default: this folder), `--port N`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", default=".", help="folder of the files to serve")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (0: any free one)")
