@@ -74,9 +74,13 @@ def state_of(server: Server) -> str:
 # BYTES
 
 
-def bytes_arrive(server: Server, draw: Random) -> None:
+AWKWARD = (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK)
+"""Sizes at which a loop of chunks goes wrong."""
+
+
+def bytes_arrive(server: Server, draw: Random, awkward: Sequence[int] = AWKWARD) -> None:
     """Files of awkward sizes and contents arrive as they are."""
-    sizes = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 24 * MiB + draw.randrange(1, 9999)]
+    sizes = [*awkward, 24 * MiB + draw.randrange(1, 9999)]
     files = [
         random_file(size, name_of(draw), server.root, seed=draw.randrange(2**32)) for size in sizes
     ]
@@ -166,12 +170,12 @@ def holds_little(server: Server, draw: Random, clients: int = 32, each: int = 4 
     )
     # A process more, and what Python needs for it, is nothing of the file.
     somewhere = draw.randrange(medium.size // 4, medium.size // 2)
-    _hold(server, medium, 1, "slow", somewhere, baseline, each + 20 * MiB)
-    _hold(server, medium, clients, "stalled", 4 * MiB, baseline, clients * each)
-    _hold(server, large, clients, "stalled", 4 * MiB, baseline, clients * each)
+    hold(server, medium, 1, "slow", somewhere, baseline, each + 20 * MiB)
+    hold(server, medium, clients, "stalled", 4 * MiB, baseline, clients * each)
+    hold(server, large, clients, "stalled", 4 * MiB, baseline, clients * each)
 
 
-def _hold(
+def hold(
     server: Server,
     file: SampleFile,
     clients: int,
@@ -187,7 +191,7 @@ def _hold(
         held = 0 if failed else most_held(server, baseline + allowed)
         if pace == "slow" and not failed and held <= baseline + allowed:
             failed = [each.error for each in many.finish() if each.error]
-            held = _least_held(server, baseline + allowed)
+            held = least_held(server, baseline + allowed)
     who = f"{clients} clients" if clients > 1 else "A client"
     asked = f"{who} of {file.url} ({size_text(file.size)}) took {size_text(first)} and waited"
     line = curl(server, file.url, "--limit-rate 1M -o /dev/null")
@@ -218,7 +222,7 @@ def most_held(server: Server, enough: int) -> int:
     return most
 
 
-def _least_held(server: Server, enough: int) -> int:
+def least_held(server: Server, enough: int) -> int:
     """The memory that a server holds once it is no more than `enough`, or after two seconds."""
     time.sleep(0.3)  # what is kept for the next client is taken in a moment after the answer
     deadline = time.monotonic() + 2
@@ -353,18 +357,25 @@ class _Belongings:
         )
 
 
-def survives_departures(server: Server, draw: Random, clients: int = 50) -> None:
-    """Clients that vanish in the middle leave nothing behind: descriptors, handles, processes."""
+def survives_departures(
+    server: Server, draw: Random, clients: int = 50, also: Sequence[int] = ()
+) -> None:
+    """Clients that vanish in the middle leave nothing behind: descriptors, handles, processes.
+
+    They vanish from a large file, and from files of the sizes in `also`.
+    """
     small = random_file(256 * KiB, name_of(draw), server.root, seed=draw.randrange(2**32))
     large = sparse_file(
         draw.randrange(200 * MiB, 300 * MiB), name_of(draw), server.root, 4, draw.randrange(99)
     )
+    others = [random_file(size, name_of(draw), server.root) for size in also]
     curl_line = curl(server, large.url, "--max-time 0.1 -o /dev/null")
     _visit(server, small, clients, "fast")
     before = _settled_belongings(server, small, None)
     threads = []
     for _ in range(3):
-        _visit(server, large, clients, "leaving")
+        for file in (*others, large):
+            _visit(server, file, clients, "leaving")
         if not server.running:
             fail(
                 "whole_file" if "MemoryError" in server.log() else "dies_on_drop",
@@ -623,12 +634,12 @@ def well_formed(server: Server, draw: Random) -> None:
     expect_answer(server, f"/{name_of(draw)}", 404)
     expect_answer(server, "/folder", 404)
     expect_answer(server, "/folder/", 404)
-    _stays_inside(server, draw)
-    _stays_in_step(server, name, content)
+    stays_inside(server, draw)
+    stays_in_step(server, name, content)
     expect_answer(server, f"/{name}", 200, content)
 
 
-def _stays_inside(server: Server, draw: Random) -> None:
+def stays_inside(server: Server, draw: Random) -> None:
     """What leads out of the root is refused."""
     root = server.root
     secret = root.parent / name_of(draw, ".secret")
@@ -655,7 +666,7 @@ def _stays_inside(server: Server, draw: Random) -> None:
         expect_answer(server, path, 404)
 
 
-def _stays_in_step(server: Server, name: str, content: bytes) -> None:
+def stays_in_step(server: Server, name: str, content: bytes) -> None:
     """After an answer the server closes the connection, or answers the next request as well."""
     for path in (f"/{name}", "/folder"):
         with suppress(OSError), connected(server) as sock:
@@ -763,13 +774,15 @@ if _sendfile:
 '''
 
 
-def short_transfers(launch: Callable[..., Server], draw: Random, scratch: Path) -> None:
+def short_transfers(
+    launch: Callable[..., Server], draw: Random, scratch: Path, more: Sequence[int] = ()
+) -> None:
     """With sockets that take and give little at a time, files still arrive whole."""
     shim = scratch / "shim"
     shim.mkdir()
     (shim / "sitecustomize.py").write_text(SHORT_SHIM)
     server = launch(environment={"PYTHONPATH": str(shim)})
-    for size in (300_000 + draw.randrange(9999), 0, 5 * CHUNK):
+    for size in (300_000 + draw.randrange(9999), 0, 5 * CHUNK, *more):
         file = random_file(size, name_of(draw), server.root, seed=draw.randrange(2**32))
         try:
             download(server.url + file.url, file.path, timeout=PATIENCE)
