@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 Role = Literal["start", "field", "end", "chunk", "body", "fault"]
 
-LIVE = ("date", "host", "server", "user-agent")
+LIVE = ("date", "host", "last-modified", "server", "user-agent")
 """Fields whose value differs from run to run or from machine to machine, in lower case."""
 
 _START = re.compile(rb"HTTP/\d\.\d (\d{3})\b")
