@@ -12,6 +12,7 @@ import hashlib
 import shlex
 import shutil
 import socket
+import stat
 import tempfile
 import textwrap
 import time
@@ -131,7 +132,7 @@ class Bench:
         self.workshop = workshop
         self.draw = draw
         self.origin = Origin()
-        self.base = Path(tempfile.mkdtemp(prefix="runs-", dir=workshop.folder.parent))
+        self.base = Path(tempfile.mkdtemp(dir=workshop.outputs))
 
     def __enter__(self) -> Bench:
         self.origin.__enter__()
@@ -144,16 +145,20 @@ class Bench:
         trace: TracebackType | None,
     ) -> None:
         self.origin.__exit__(kind, error, trace)
-        shutil.rmtree(self.base, ignore_errors=True)
+        with suppress(RecursionError):  # folders in folders in folders
+            shutil.rmtree(self.base, ignore_errors=True)
 
     def river(self) -> SampleFile:
         """A body larger than the cup: zeros between two islands, one line larger than the cup."""
-        return river_in(self.base, self.draw, islands=2)
+        return river_in(self.workshop.private, self.draw, islands=2)
 
     def dense_river(self) -> SampleFile:
         """A body larger than the cup, of which nothing can be spared."""
         return dense_file(
-            self.draw.randrange(*LARGER), name_of(self.draw, ".dense"), self.base, self.draw
+            self.draw.randrange(*LARGER),
+            name_of(self.draw, ".dense"),
+            self.workshop.private,
+            self.draw,
         )
 
     def run_all(self, tries: Sequence[Try], timeout: float = PATIENCE) -> list[Run]:
@@ -280,7 +285,7 @@ def expect(run: Run, cause: str, refused: str = "refuses_good") -> None:
 
 def difference(output: Path, body: bytes | Path) -> str:
     """In what OUTPUT is not `body`; empty if they are equal."""
-    if not output.is_file():
+    if not output.is_file() or output.is_symlink():
         return f"There should be a file {output.name}."
     blocks: Iterator[bytes]
     if isinstance(body, bytes):
@@ -532,7 +537,8 @@ def _files_in(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         with suppress(OSError):  # renamed or removed since it was listed
-            total += path.stat().st_size if path.is_file() else 0
+            status = path.lstat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total
 
 

@@ -26,13 +26,17 @@ from pathlib import Path
 from typing import Any
 
 from streamlab.errors import StreamlabError
+from streamlab.files import MiB
 from streamlab.results import CheckResult
+from streamlab.sandbox import delegated_group, enclosed
 from streamlab.server import Cup
 
 STUBS = ".stub"
 """In a lab's folder: the programs as they were generated, to compare with and to go back to."""
 MEMORY = ".streamlab"
 """In a lab's folder, ignored by git: hints shown, last results, copies kept by a reset."""
+OUTPUTS = 1024 * MiB
+"""What the programs of a submission may write at once, in bytes."""
 SECONDS = 180
 """What all checks of a program may take together before the run is ended."""
 
@@ -221,11 +225,13 @@ def run_checks(
     only: Collection[str] | None = None,
     told: Callable[[CheckResult], None] | None = None,
     seconds: float = SECONDS,
+    isolated: bool = False,
 ) -> list[CheckResult]:
     """Run a lab's checks on its programs, or on other files in place of those named in `programs`.
 
     `only` names checks by id. `told` is called with each result as it comes. The checks run in a
-    pytest process of their own, which is ended after `seconds`.
+    pytest process of their own, which is ended after `seconds`. With `isolated` that runs in an
+    enclosure, and each program in a sandbox (see `streamlab.sandbox`).
     """
     seed = new_seed() if seed is None else seed
     lab = Lab(lab.folder.resolve())  # the checks run in another folder
@@ -241,9 +247,22 @@ def run_checks(
             *(f"--lab-program={name}={path.resolve()}" for name, path in (programs or {}).items()),
             *(f"{lab.folder / 'test_lab.py'}::test_{check.id}" for check in wanted),
         ]
+        if isolated:
+            outputs = Path(scratch) / "outputs"
+            outputs.mkdir()
+            command += ["--lab-sandbox", str(outputs)]
+            if (group := delegated_group()) is not None:
+                command += ["--lab-cgroup", str(group)]
+            command = enclosed(command, {outputs: OUTPUTS})
         with errors.open("w") as output:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=scratch
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=scratch,
+                # What it leaves behind, should it be killed, ends with this folder.
+                env={**os.environ, "TMPDIR": scratch},
             )
         try:
             for result in _results_of(process, log, time.monotonic() + seconds):

@@ -26,6 +26,7 @@ from pathlib import Path
 from streamlab.errors import MeterError
 
 PROC = Path("/proc")
+GROUPS = Path("/sys/fs/cgroup")
 
 
 def exact() -> bool:
@@ -178,6 +179,17 @@ def socket_buffers() -> int | None:
         return None
     found = re.search(r"^TCP:.* mem (\d+)", text, re.MULTILINE)
     return int(found[1]) * os.sysconf("SC_PAGE_SIZE") if found else None
+
+
+def own_group() -> Path | None:
+    """The folder of the control group (v2) that this process is in; None where there is none."""
+    try:
+        text = (PROC / "self" / "cgroup").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^0::/(.*)$", text, re.MULTILINE)
+    folder = GROUPS / found[1] if found else None
+    return folder if folder and (folder / "cgroup.procs").exists() else None
 
 
 def settled(count: Callable[[], int], timeout: float = 5.0) -> int:

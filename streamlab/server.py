@@ -27,6 +27,7 @@ from typing import Any
 from streamlab import files
 from streamlab.errors import ServerError
 from streamlab.files import KiB, MiB
+from streamlab.sandbox import Sandbox, exit_status
 
 READY = 10.0
 """Seconds that a server gets from its start to its first line."""
@@ -75,6 +76,7 @@ class Server:
     it runs under those limits (Linux and macOS). `environment` is added to that of this process.
     It runs in the folder `cwd` (default: this one). `ready` is the time it gets to listen, in
     seconds; then, unless `probe` is false, it also has to take a connection, with nothing on it.
+    With `sandbox` it runs shut in, and `environment` is all that it gets.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Server:
         cwd: Path | str | None = None,
         ready: float = READY,
         probe: bool = True,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self.file = Path(file)
         self.root = Path(root)
@@ -99,6 +102,7 @@ class Server:
         self.cwd = cwd
         self.ready = ready
         self.probe = probe
+        self.sandbox = sandbox
         self.pid = 0
         """The process id of the server itself, who leads its process group."""
         self.url = ""
@@ -201,6 +205,7 @@ class Server:
             self.cup,
             {**environment, **self.environment},
             self.cwd,
+            self.sandbox,
         )
 
     def _await_listening(self) -> None:
@@ -228,7 +233,8 @@ class Server:
                 self.pid = event.get("pid", self.pid)
                 if "exit" in event:
                     self._ended = True
-                    self._exit_status = event["exit"]
+                    status = event["exit"]
+                    self._exit_status = exit_status(status) if self.sandbox else status
 
     def _why_it_ended(self) -> str:
         if "Address already in use" in self.log() or "WinError 10048" in self.log():
@@ -270,16 +276,18 @@ def run_program(
     cwd: Path | str | None = None,
     timeout: float = 30.0,
     watch: Callable[[int], None] | None = None,
+    sandbox: Sandbox | None = None,
 ) -> Finished:
     """Run a program under the supervisor until it ends, or for `timeout` seconds.
 
-    Nothing of it is left afterwards. `watch` is called with its pid twenty times a second.
+    Nothing of it is left afterwards. `watch` is called with its pid twenty times a second. With
+    `sandbox` it runs shut in, and `environment` is all that it gets.
     """
     handle, name = tempfile.mkstemp(prefix="streamlab-", suffix=".log")
     os.close(handle)
     log = Path(name)
     try:
-        supervisor, events = _supervised(command, log, cup, environment or {}, cwd)
+        supervisor, events = _supervised(command, log, cup, environment or {}, cwd, sandbox)
         pid, status = 0, None
         deadline = time.monotonic() + timeout
         try:
@@ -288,7 +296,7 @@ def run_program(
                     event = events.get(timeout=0.05)
                     pid = event.get("pid", pid)
                     if "exit" in event:
-                        status = event["exit"]
+                        status = exit_status(event["exit"]) if sandbox else event["exit"]
                         break
                 if pid and watch is not None:
                     watch(pid)
@@ -308,12 +316,17 @@ def _supervised(
     cup: Cup | None,
     environment: Mapping[str, str],
     cwd: Path | str | None,
+    sandbox: Sandbox | None,
 ) -> tuple[subprocess.Popen[str], Events]:
     """Start a command under the supervisor; what that says comes as events."""
     # -P: what lies in the folder that it runs in must not be taken for a module.
     supervise = [sys.executable, "-P", "-m", "streamlab.supervise", "--log", str(log)]
     if cup is not None:
         supervise += ["--cup", json.dumps(cup.limits())]
+    if sandbox is not None:
+        supervise += ["--most", str(sandbox.memory_mib * MiB)]
+        command = sandbox.wrap(command, environment, cwd)
+        environment, cwd = {}, None
     # Under pytest it runs as it does elsewhere: nothing tells it apart.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     supervisor = subprocess.Popen(

@@ -5,6 +5,7 @@ restarted or was killed, the server's whole process group gets SIGTERM and, 2 s 
 It runs CMD in a session of its own, with its output in a log file and, where told to, in a cup:
 resource limits that leave no room for a whole file. It writes two JSON lines to its standard
 output: `{"pid": N}` once CMD runs, and `{"exit": STATUS}` when CMD has ended by itself.
+Told how much CMD's processes may hold together, it ends them all when they hold more.
 Should this process itself be killed, which nobody can catch, Linux kills CMD with it. Processes
 that have left CMD's group become its children when their parent ends (Linux), and end with it too.
 
@@ -56,6 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
     _tell(pid=child.pid)
     reporter = threading.Thread(target=_report_exit, args=(child,), daemon=True)
     reporter.start()
+    if options.most is not None:
+        threading.Thread(
+            target=_watch_memory, args=(child.pid, options.most, options.log), daemon=True
+        ).start()
     with suppress(KeyboardInterrupt):
         while sys.stdin.buffer.read(4096):
             pass
@@ -68,6 +73,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m streamlab.supervise", description=__doc__)
     parser.add_argument("--log", default=os.devnull, help="file for the output of CMD")
     parser.add_argument("--cup", default="{}", help='limits as JSON, {"RLIMIT_DATA": bytes, ...}')
+    parser.add_argument("--most", type=int, help="bytes of memory for all of CMD's processes")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- CMD [ARGUMENT ...]")
     options = parser.parse_args(arguments)
     if options.command[:1] == ["--"]:
@@ -115,6 +121,21 @@ def _report_exit(child: subprocess.Popen[bytes]) -> None:
             _tell(exit=info.si_status if exited else -info.si_status)
     else:
         _tell(exit=child.wait())
+
+
+def _watch_memory(pid: int, most: int, log: str) -> None:
+    """End CMD's processes once they hold more than `most` bytes together: no limit can say that."""
+    from streamlab.memory import memory_of  # not before: this process stays small
+
+    while True:
+        with suppress(Exception):  # a process that ends while it is read must not end the watch
+            if memory_of(os.getpid()).private > most:
+                words = f"\nended from outside: it held more than {most >> 20} MiB of memory\n"
+                with open(log, "ab") as file:
+                    file.write(words.encode())
+                os.killpg(pid, signal.SIGKILL)
+                return
+        time.sleep(0.1)
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:

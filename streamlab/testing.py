@@ -10,12 +10,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import random
 import shutil
+import stat
 import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,11 +27,18 @@ import pytest
 
 from streamlab import labs
 from streamlab.errors import ServerError
+from streamlab.files import KiB
 from streamlab.labs import Lab
 from streamlab.results import CheckResult, Outcome
+from streamlab.sandbox import Sandbox, make_group
 from streamlab.server import Finished, Server, run_program
 
-RESULT = pytest.StashKey[CheckResult]()
+LONGEST = 512 * KiB
+"""What a student's program may be long, in bytes."""
+OVERHEAD = 512
+"""What a control group allows beyond the program's own memory, in MiB: it counts page cache too."""
+PROCESSES = 128
+"""How many processes and threads a sandboxed program may have where lab.toml does not say."""
 
 
 class CheckFailed(Exception):
@@ -54,9 +64,20 @@ Launch = Callable[..., Server]
 
 
 class Workshop:
-    """A copy of a lab's folder to run programs in, so that nothing they do to it is lost work."""
+    """A copy of a lab's folder to run programs in, so that nothing they do to it is lost work.
 
-    def __init__(self, lab: Lab, replaced: dict[str, Path], scratch: Path) -> None:
+    `folder` is that copy, `root` where the files to serve lie, `outputs` where programs may write,
+    and `private` what they have no business with. In a sandbox that is enforced.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        replaced: dict[str, Path],
+        scratch: Path,
+        shut_in: Path | None = None,
+        within: Path | None = None,
+    ) -> None:
         self.lab = lab
         self.folder = scratch / "desk"
         shutil.copytree(
@@ -67,6 +88,20 @@ class Workshop:
         for name, path in replaced.items():
             shutil.copy2(path, self.folder / name)
         self.root = Path(tempfile.mkdtemp(dir=scratch))
+        self.private = Path(tempfile.mkdtemp(dir=scratch))
+        self.outputs = Path(tempfile.mkdtemp(dir=shut_in or scratch))
+        self.sandbox: Sandbox | None = None
+        self._group: Path | None = None
+        if shut_in is not None:
+            if within is not None:
+                name = f"check-{uuid.uuid4().hex}"
+                self._group = make_group(within, name, Sandbox.memory_mib + OVERHEAD, 2 * PROCESSES)
+            self.sandbox = Sandbox(
+                readable=(str(self.folder), str(self.root)),
+                writable=(str(self.outputs),),
+                nproc=lab.limits.nproc or PROCESSES,
+                cgroup=str(self._group or ""),
+            )
         self._broken: dict[str, str] = {}
         self._servers: list[Server] = []
 
@@ -75,8 +110,12 @@ class Workshop:
         file = self.folder / name
         if not file.is_file():
             raise CouldNotRun(f"there is no {name} in the lab's folder")
+        if file.stat().st_size > LONGEST:
+            raise CouldNotRun(f"{name} is larger than {LONGEST >> 10} KiB: it is no program")
         try:
             compile(file.read_text(encoding="utf-8"), name, "exec")
+        except (MemoryError, RecursionError) as error:
+            raise CouldNotRun(f"{name} is nested too deeply for Python to read") from error
         except SyntaxError as error:
             if error.lineno is None:
                 raise CouldNotRun(f"{name} is no Python text: {error.msg}") from error
@@ -92,11 +131,7 @@ class Workshop:
         if name in self._broken:
             raise CouldNotRun(self._broken[name])
         file = self.program(name)
-        # A limit on processes counts all those of this user, so it only makes sense in a sandbox.
-        cup = replace(self.lab.limits, nproc=None)
-        server = Server(
-            file, self.root, **{"cup": cup, "cwd": self.folder, "probe": False, **options}
-        )
+        server = Server(file, self.root, **{**self._options(), "probe": False, **options})
         self._servers.append(server)
         try:
             return server.start()
@@ -107,8 +142,19 @@ class Workshop:
     def run(self, name: str, *arguments: str, timeout: float = 30.0, **options: Any) -> Finished:
         """Run a program to its end, in the lab's cup; options as for `run_program`."""
         command = [sys.executable, str(self.program(name)), *arguments]
+        return run_program(command, timeout=timeout, **{**self._options(), **options})
+
+    def _options(self) -> dict[str, Any]:
+        # A limit on processes counts all those of this user, so it only makes sense in a sandbox.
         cup = replace(self.lab.limits, nproc=None)
-        return run_program(command, timeout=timeout, **{"cup": cup, "cwd": self.folder, **options})
+        if self.sandbox is not None:
+            cup = replace(
+                cup,
+                nofile=cup.nofile or 1024,
+                cpu_s=cup.cpu_s or 60,
+                fsize_mib=cup.fsize_mib or 512,
+            )
+        return {"cup": cup, "cwd": self.folder, "sandbox": self.sandbox}
 
     def call(self, name: str, function: str, *numbers: float) -> object:
         """What a function of a program returns, called in a process of its own.
@@ -118,7 +164,7 @@ class Workshop:
         """
         self.program(name)
         caller = self.folder / f"call-{uuid.uuid4().hex}.py"
-        answer = self.root / uuid.uuid4().hex
+        answer = self.outputs / uuid.uuid4().hex
         module = name.removesuffix(".py")
         caller.write_text(
             f"import json, {module}\n"
@@ -127,17 +173,43 @@ class Workshop:
         )
         asked = f"Called {function}({', '.join(f'{number:_}' for number in numbers)})."
         finished = self.run(caller.name, timeout=10)
-        if not answer.is_file():
+        told = read_untrusted(answer, 4096)
+        if told is None:
             words = finished.output.strip().splitlines()
             how = words[-1] if words else f"it ended with status {finished.status}"
             how = "it had not returned after 10 s" if finished.status is None else how
             fail("raises", f"{asked} It returned nothing: {how}")
-        return json.loads(answer.read_text())
+        try:
+            return json.loads(told)
+        except ValueError:
+            fail("raises", f"{asked} What it returned is no number: {told[:100]!r}")
 
     def close(self) -> None:
         """End all servers."""
         for server in self._servers:
             server.stop()
+        if self.sandbox is not None:
+            with suppress(RecursionError):  # folders in folders in folders
+                shutil.rmtree(self.outputs, ignore_errors=True)
+        if self._group is not None:
+            with suppress(OSError):  # the kernel takes a moment to empty it; it costs nothing
+                self._group.rmdir()
+
+
+def read_untrusted(file: Path, most: int) -> str | None:
+    """The text of a file that a program wrote; None unless it is a plain file of `most` bytes.
+
+    It may be a link to somewhere else, a pipe that never ends, or larger than any memory.
+    """
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return None
+    with open(handle, "rb") as opened:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            return None
+        return opened.read(most).decode(errors="replace")
 
 
 # Options and fixtures
@@ -146,6 +218,14 @@ class Workshop:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("streamlab", "checks of the labs")
     group.addoption("--lab-seed", type=int, help="draw the same sizes, names and bytes again")
+    group.addoption(
+        "--lab-sandbox",
+        metavar="FOLDER",
+        help="shut the programs in, and let them write into FOLDER alone",
+    )
+    group.addoption(
+        "--lab-cgroup", metavar="FOLDER", help="control group to make one in for each check"
+    )
     group.addoption("--lab-results", help="file to write one JSON line a check to")
     group.addoption(
         "--lab-program",
@@ -180,8 +260,10 @@ def workshop(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Workshop]:
     """A place to run the student's programs in; all of it is gone after the check."""
     pairs = (each.partition("=") for each in request.config.getoption("--lab-program"))
     replaced = {name: Path(path) for name, _, path in pairs}
+    places = (request.config.getoption(each) for each in ("--lab-sandbox", "--lab-cgroup"))
+    shut_in, within = (Path(place) if place else None for place in places)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        workshop = Workshop(lab, replaced, Path(scratch))
+        workshop = Workshop(lab, replaced, Path(scratch), shut_in, within)
         try:
             yield workshop
         finally:

@@ -38,7 +38,7 @@ LAYERS = [
     {"experiment"},
     {"clients"},
     {"server"},
-    {"supervise", "serve"},
+    {"sandbox", "supervise", "serve"},
     {"memory"},
     {"files", "results"},
     {"errors"},

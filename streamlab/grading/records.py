@@ -47,24 +47,44 @@ class Mark:
     """How long the checks took."""
 
 
-def to_lines(mark: Mark, checks: str) -> list[str]:
-    """A mark as the lines of `results.jsonl`: one for each check. `checks` is their hash."""
-    whose = {"student": mark.student, "submission": mark.submission, "checks": checks}
-    return [json.dumps({**whose, **asdict(result)}, ensure_ascii=False) for result in mark.results]
+@dataclass(frozen=True)
+class Key:
+    """What a stored result speaks of: the same key gives the same result again."""
+
+    student: str
+    submission: str
+    """SHA-256 of the programs."""
+    checks: str
+    """SHA-256 of the checks that they were given."""
 
 
-def from_lines(lines: Iterable[str]) -> dict[tuple[str, str, str], list[CheckResult]]:
-    """The results in `results.jsonl`, by student, submission and checks; of two the later one.
+def to_line(key: Key, result: CheckResult, alone: bool = False) -> str:
+    """A result as one line of `results.jsonl`; `alone`: it was run again, with nothing beside."""
+    return json.dumps({**asdict(key), "alone": alone, **asdict(result)}, ensure_ascii=False)
 
-    A line that an interrupted run left torn is passed over.
-    """
-    found: dict[tuple[str, str, str], dict[str, CheckResult]] = {}
+
+@dataclass
+class Stored:
+    """The results of one submission, by check; of two lines of a check the later one counts."""
+
+    results: dict[str, CheckResult] = field(default_factory=dict)
+    alone: set[str] = field(default_factory=set)
+    """The checks that were run again with nothing beside."""
+
+
+def from_lines(lines: Iterable[str]) -> dict[Key, Stored]:
+    """What `results.jsonl` says. A line that an interrupted run left torn is passed over."""
+    found: dict[Key, Stored] = {}
     for line in lines:
         try:
             fields: dict[str, Any] = json.loads(line)
-            key = (fields.pop("student"), fields.pop("submission"), fields.pop("checks"))
+            key = Key(**{name: fields.pop(name) for name in ("student", "submission", "checks")})
+            alone = fields.pop("alone")
             result = CheckResult(**fields)
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
-        found.setdefault(key, {})[result.check] = result
-    return {key: list(results.values()) for key, results in found.items()}
+        stored = found.setdefault(key, Stored())
+        stored.results[result.check] = result
+        if alone:
+            stored.alone.add(result.check)
+    return found

@@ -1,0 +1,359 @@
+"""Who should have handed in, and what was: the roster, and a folder of submissions.
+
+Nothing of a submission is unpacked or run here, and no symbolic link is followed: single files are
+read, up to a size, out of folders and zip files, whatever they are called.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import re
+import stat
+import unicodedata
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from streamlab.files import KiB, MiB, size_text
+from streamlab.grading.records import Student
+from streamlab.grading.task import GradingError
+from streamlab.labs import Lab
+
+LARGEST = 512 * KiB
+"""What a program may have, in bytes: more is no program."""
+LARGEST_ZIP = 64 * MiB
+"""What a zip file within another one may have, in bytes."""
+MOST_FILES = 20_000
+"""How many files of one submission are looked at."""
+
+_IDS = ("student", "student id", "id", "username", "login", "sis login id", "sis user id")
+_NAMES = ("name", "full name", "student name")
+_NO_PROGRAM = {"__MACOSX", "__pycache__", ".ipynb_checkpoints", ".streamlab", ".stub", ".git"}
+_NO_PROGRAM |= {".venv", "venv", "node_modules", "solutions"}
+
+
+# The roster
+
+
+def read_roster(path: Path) -> list[Student]:
+    """The students of a roster: a CSV file with a heading line, one of its columns an id.
+
+    The id's heading is `student`, `student id`, `id`, `username` or `login`; a column `name` is the
+    student's name. Commas, semicolons and tabs may part the columns. Raises `GradingError` where
+    that is not so, or where two lines have the same id.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise GradingError(f"the roster can't be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise GradingError(f"{path} is not UTF-8: save it as 'CSV UTF-8'") from error
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise GradingError(f"{path} is no CSV file: {error}") from error
+    headings = {str(key).strip().casefold(): key for key in (rows[0] if rows else {})}
+    id_column = next((headings[each] for each in _IDS if each in headings), None)
+    if id_column is None:
+        raise GradingError(
+            f"{path} has no column 'student' with an id for each student, below a heading line"
+        )
+    name_column = next((headings[each] for each in _NAMES if each in headings), None)
+    students: dict[str, Student] = {}
+    for number, row in enumerate(rows, start=2):
+        columns = {str(k).strip(): (v or "").strip() for k, v in row.items() if isinstance(k, str)}
+        who = (row[id_column] or "").strip()
+        if not who:
+            if any(columns.values()):
+                raise GradingError(f"{path}, line {number}: there is no id in it")
+            continue
+        if who in students:
+            raise GradingError(f"{path}, line {number}: {who} stands in the roster twice")
+        students[who] = Student(
+            who, (row[name_column] or "").strip() if name_column else "", columns
+        )
+    return list(students.values())
+
+
+# Submissions
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one student handed in for a lab."""
+
+    programs: dict[str, bytes] = field(default_factory=dict)
+    """By the name that the lab gives them."""
+    notes: tuple[str, ...] = ()
+    """What an instructor should know: a file taken under another name."""
+    problem: str = ""
+    """Why nothing of it can be graded; empty if it can."""
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the programs, in hex; empty without any."""
+        if not self.programs:
+            return ""
+        total = hashlib.sha256()
+        for name, content in sorted(self.programs.items()):
+            total.update(f"{name}\0{len(content)}\0".encode() + content)
+        return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A folder of submissions, sorted by the roster."""
+
+    submissions: dict[str, Submission]
+    """By the student's id; a student without any is missing in it."""
+    unmatched: list[str]
+    """Names in the folder that belong to nobody, or to several, on the roster."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that may be the program: what it is called, and how to read `LARGEST` + 1 bytes."""
+
+    path: PurePosixPath
+    read: Callable[[], bytes]
+
+
+class _Unreadable(Exception):
+    """A part of a submission that can't be read, and why."""
+
+
+def collect(folder: Path, lab: Lab, roster: Sequence[Student]) -> Collection:
+    """Find what each student of the roster handed in for a lab.
+
+    The folder holds one folder, zip file or program for each student, called by the student's id or
+    name, alone or within a longer name as Canvas and Moodle make it. Raises `GradingError` if there
+    is no such folder.
+    """
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise GradingError(f"the submissions can't be read: {error}") from error
+    whose: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
+    unmatched = []
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name in _NO_PROGRAM:
+            continue
+        found = owners(entry.name, roster)
+        if len(found) == 1:
+            whose[found[0].student].append(entry)
+        else:
+            unmatched.append(entry.name)
+    submissions = {who: _submission(entries, lab) for who, entries in whose.items()}
+    return Collection(submissions, unmatched)
+
+
+def owners(name: str, roster: Sequence[Student]) -> list[Student]:
+    """The students that a file or folder name may belong to: by id, else by name."""
+    exact = [student for student in roster if name in (student.student, f"{student.student}.zip")]
+    if exact:
+        return exact
+    words = _words(name)
+    by_id = [student for student in roster if _within(_words(student.student), words)]
+    if len(by_id) > 1:  # "ann" and "ann lee" in "ann lee": the longer one
+        longest = max(len(_words(student.student)) for student in by_id)
+        by_id = [student for student in by_id if len(_words(student.student)) == longest]
+    if by_id:
+        return by_id
+    joined = "".join(words)
+    return [
+        student
+        for student in roster
+        if (parts := _words(student.name))
+        and (_within(parts, words) or _starts(joined, parts, words))
+    ]
+
+
+def _words(name: str) -> list[str]:
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return re.findall(r"[^\W_]+", re.sub(r"\.(zip|py|txt)$", "", plain))
+
+
+def _within(part: list[str], whole: list[str]) -> bool:
+    """Whether the words of one name stand side by side in another."""
+    size = len(part)
+    return bool(part) and any(whole[i : i + size] == part for i in range(len(whole) - size + 1))
+
+
+def _starts(joined: str, parts: list[str], words: list[str]) -> bool:
+    """Whether the first word is a name run together, last name first: `doejane_1234_server.py`."""
+    return bool(words) and words[0] in ("".join([parts[-1], *parts[:-1]]), "".join(parts))
+
+
+def _submission(entries: list[os.DirEntry[str]], lab: Lab) -> Submission:
+    notes: list[str] = []
+    found: list[_File] = []
+    try:
+        for entry in entries:
+            found += _files_of(entry, notes)
+            if len(found) > MOST_FILES:
+                raise _Unreadable(f"it has more than {MOST_FILES} files")
+        programs = {}
+        for name in lab.programs:
+            chosen = _choose(name, found, lab, notes)
+            if chosen is not None:
+                programs[name] = _read(chosen)
+    except _Unreadable as error:
+        return Submission(notes=tuple(notes), problem=str(error))
+    if not programs:
+        wanted = " or ".join(lab.programs)
+        return Submission(notes=tuple(notes), problem=f"there is no {wanted} in it")
+    return Submission(programs, tuple(notes))
+
+
+def _read(file: _File) -> bytes:
+    try:
+        content = file.read()
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise _Unreadable(f"{_plain(file.path)} can't be read: {_plain(error)}") from error
+    except RuntimeError as error:  # zipfile's word for a member that needs a password
+        raise _Unreadable(f"{_plain(file.path)} is encrypted: ask for it without") from error
+    if len(content) > LARGEST:
+        raise _Unreadable(f"{_plain(file.path)} is larger than {size_text(LARGEST)}: no program")
+    return content
+
+
+def _plain(text: object) -> str:
+    """A name from outside, fit to be printed."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))[:200]
+
+
+# Files, wherever they are
+
+
+def _files_of(entry: os.DirEntry[str], notes: list[str]) -> Iterator[_File]:
+    if entry.is_symlink():
+        notes.append(f"{_plain(entry.name)} is a symbolic link, and was not followed")
+    elif entry.is_dir(follow_symlinks=False):
+        yield from _files_below(Path(entry.path), notes)
+    elif entry.is_file(follow_symlinks=False):
+        yield from _file_or_zip(Path(entry.path), PurePosixPath(entry.name), notes)
+
+
+def _files_below(folder: Path, notes: list[str]) -> Iterator[_File]:
+    count = 0
+    for where, folders, names in os.walk(folder):
+        folders[:] = [each for each in sorted(folders) if each not in _NO_PROGRAM]
+        for name in sorted(names):
+            count += 1
+            if count > MOST_FILES:
+                return  # the caller counts, too
+            path = Path(where, name)
+            inside = PurePosixPath(path.relative_to(folder).as_posix())
+            if path.is_symlink():
+                notes.append(f"{_plain(inside)} is a symbolic link, and was not followed")
+            else:
+                yield from _file_or_zip(path, inside, notes)
+
+
+def _file_or_zip(path: Path, inside: PurePosixPath, notes: list[str]) -> Iterator[_File]:
+    if inside.suffix.casefold() == ".zip":
+        yield from _members(path, notes)
+    elif inside.suffix.casefold() in (".py", ".txt"):
+        yield _File(inside, lambda: _read_file(path))
+
+
+def _read_file(path: Path) -> bytes:
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError("it is no plain file")
+        return file.read(LARGEST + 1)
+
+
+def _members(
+    file: Path | io.BytesIO, notes: list[str], within: PurePosixPath | None = None
+) -> Iterator[_File]:
+    """The members of a zip file, by what the archive says they are called: none is unpacked."""
+    name = file.name if isinstance(file, Path) else str(within)
+    if isinstance(file, Path) and not stat.S_ISREG(file.lstat().st_mode):
+        raise _Unreadable(f"{_plain(name)} is no plain file")
+    try:
+        archive = zipfile.ZipFile(file)
+        members = archive.infolist()
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        raise _Unreadable(f"{_plain(name)} is no readable zip file: {_plain(error)}") from error
+    if len(members) > MOST_FILES:
+        raise _Unreadable(f"{_plain(name)} has more than {MOST_FILES} files")
+    for member in members:
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        if member.is_dir() or _NO_PROGRAM & set(path.parts):
+            continue
+        if stat.S_ISLNK(member.external_attr >> 16):
+            notes.append(f"{_plain(path)} is a symbolic link, and was not followed")
+        elif path.suffix.casefold() in (".py", ".txt"):
+            yield _File(path, partial(_read_member, archive, member, LARGEST))
+        elif path.suffix.casefold() == ".zip" and within is None:
+            inner = _read_member(archive, member, LARGEST_ZIP)
+            if len(inner) <= LARGEST_ZIP:
+                yield from _members(io.BytesIO(inner), notes, path)
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+    with archive.open(member) as file:
+        return file.read(most + 1)
+
+
+# Which file is the program
+
+
+def _choose(name: str, files: list[_File], lab: Lab, notes: list[str]) -> _File | None:
+    """The file that is most like the program `name`; None if none is.
+
+    Raises `_Unreadable` where two of them have an equal claim and other contents.
+    """
+    ranked = sorted(
+        (rank, file.path.as_posix(), file)
+        for file in files
+        if (rank := _rank(name, file.path, lab)) is not None
+    )
+    if not ranked and len(files) == 1 and files[0].path.suffix.casefold() == ".py":
+        ranked = [((0,), files[0].path.as_posix(), files[0])]
+    if not ranked:
+        return None
+    best, _, chosen = ranked[0]
+    for rank, _, other in ranked[1:]:
+        if rank == best and _read(other) != _read(chosen):
+            raise _Unreadable(
+                f"there are two of {name}: {_plain(chosen.path)} and {_plain(other.path)}"
+            )
+    if chosen.path.name != name:
+        notes.append(f"{_plain(chosen.path.name)} was taken for {name}")
+    return chosen
+
+
+def _rank(name: str, path: PurePosixPath, lab: Lab) -> tuple[int, ...] | None:
+    """How well a file fits, the least best; None for not at all.
+
+    In the lab's own folder before any other place; its very name before a copy's; of copies the
+    one with the highest number; then the one that lies least deep.
+    """
+    stem = re.escape(name.removesuffix(".py"))
+    if path.name.startswith("._") or (_labs_of(path) and lab.name not in path.parts):
+        return None
+    copy = rf"(?:.*[\W_])?{stem}[ _-]*(?:\((\d+)\)|copy|-?(\d+))?\.py(?:\.txt)?"
+    if path.name == name:
+        how, number = 0, 0
+    elif found := re.fullmatch(copy, path.name, re.IGNORECASE):
+        how, number = 1, int(found[1] or found[2] or 0)
+    else:
+        return None
+    return (lab.name not in path.parts, how, -number, len(path.parts))
+
+
+def _labs_of(path: PurePosixPath) -> list[str]:
+    """The folders in a path that are called like a lab of the course."""
+    return [part for part in path.parts[:-1] if re.fullmatch(r"\d\d_[a-z_]+", part)]

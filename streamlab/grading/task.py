@@ -1,0 +1,116 @@
+"""Grading one submission: a pure function of its programs, the lab's checks and a seed.
+
+A task carries everything it needs as bytes, so that it can run on another machine that has nothing
+but this package, and the same one: checks of another version are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from streamlab import labs, sandbox
+from streamlab.errors import StreamlabError
+from streamlab.labs import Lab
+from streamlab.results import CheckResult
+
+
+class GradingError(StreamlabError):
+    """A class can't be graded as asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One submission to grade."""
+
+    lab: str
+    """The lab's folder name."""
+    archive: bytes
+    """The lab's folder without its programs, as `archive_of` packs it."""
+    checks: str
+    """What `checks_of` says of it where the task was made."""
+    programs: Mapping[str, bytes]
+    """What the student handed in, by the program's name."""
+    seed: int
+    only: tuple[str, ...]
+    """The checks to run, by id."""
+    isolated: bool = True
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What became of a task."""
+
+    results: tuple[CheckResult, ...]
+    seconds: float
+
+
+def grade(task: Task) -> Graded:
+    """Run a task's checks; raises `GradingError` where that can't be done as it was meant."""
+    if checks_of(task.archive) != task.checks:
+        raise GradingError(
+            "this machine has another version of the checks: install the same streamlab everywhere"
+        )
+    if task.isolated and (reason := sandbox.why_not()):
+        raise GradingError(f"no submission can be graded safely here: {reason}")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="streamlab-grade-") as scratch:
+        folder = Path(scratch, task.lab)
+        folder.mkdir()
+        with tarfile.open(fileobj=io.BytesIO(task.archive)) as archive:
+            archive.extractall(folder, filter="data")
+        handed_in = Path(scratch, "handed-in")
+        handed_in.mkdir()
+        for name, content in task.programs.items():
+            (handed_in / name).write_bytes(content)
+        results = labs.run_checks(
+            Lab(folder),
+            {name: handed_in / name for name in task.programs},
+            seed=task.seed,
+            only=task.only,
+            isolated=task.isolated,
+        )
+    return Graded(tuple(results), round(time.monotonic() - began, 3))
+
+
+def archive_of(lab: Lab) -> bytes:
+    """A lab's folder as a tar file, without its programs: what checks need. Always the same bytes.
+
+    Raises `LabError` where the folder is no lab's.
+    """
+    unwanted = {labs.MEMORY, labs.STUBS, "__pycache__", ".ipynb_checkpoints"}
+    programs = set(lab.programs)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for file in sorted(lab.folder.rglob("*")):
+            name = file.relative_to(lab.folder)
+            wanted = file.suffix != ".ipynb" and not unwanted & set(name.parts)
+            if file.is_file() and wanted and name.as_posix() not in programs:
+                member = tarfile.TarInfo(name.as_posix())
+                content = file.read_bytes()
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def checks_of(archive: bytes) -> str:
+    """The version of a lab's checks: a hash of the lab's files and of this package."""
+    return hashlib.sha256(archive + _package()).hexdigest()
+
+
+@cache
+def _package() -> bytes:
+    """A hash of this package's source: what the checks, the sandbox and the meters are."""
+    source = hashlib.sha256()
+    folder = Path(labs.__file__).parent
+    for file in sorted(folder.rglob("*.py")):
+        source.update(f"{file.relative_to(folder).as_posix()}\0".encode())
+        source.update(file.read_bytes().replace(b"\r\n", b"\n"))
+    return source.digest()
