@@ -358,11 +358,16 @@ class _Belongings:
 
 
 def survives_departures(
-    server: Server, draw: Random, clients: int = 50, also: Sequence[int] = ()
+    server: Server,
+    draw: Random,
+    clients: int = 50,
+    also: Sequence[int] = (),
+    besides: Callable[[], None] | None = None,
 ) -> None:
     """Clients that vanish in the middle leave nothing behind: descriptors, handles, processes.
 
-    They vanish from a large file, and from files of the sizes in `also`.
+    They vanish from a large file, and from files of the sizes in `also`; `besides` lets clients
+    leave in other ways, once in each round.
     """
     small = random_file(256 * KiB, name_of(draw), server.root, seed=draw.randrange(2**32))
     large = sparse_file(
@@ -376,6 +381,8 @@ def survives_departures(
     for _ in range(3):
         for file in (*others, large):
             _visit(server, file, clients, "leaving")
+        if besides is not None:
+            besides()
         if not server.running:
             fail(
                 "whole_file" if "MemoryError" in server.log() else "dies_on_drop",
