@@ -39,6 +39,7 @@ _HOME = {
     "download": "clients",
     "Measurement": "experiment",
     "fill": "experiment",
+    "waiting": "experiment",
     "less_than_times": "display",
     "measure": "experiment",
     "measure_client": "experiment",

@@ -28,7 +28,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from streamlab.errors import DownloadError
-from streamlab.files import KiB, size_text
+from streamlab.files import KiB, MiB, size_text
 
 Pace = Literal["fast", "slow", "stalled", "leaving"]
 """How a client reads. `fast`: all at once. `slow`: takes its first bytes, waits until every other
@@ -41,6 +41,9 @@ FIRST = 64 * KiB
 
 _HEAD_LIMIT = 64 * KiB
 _RECEIVE_BUFFER = 256 * KiB
+_ALL_RECEIVE_BUFFERS = 64 * MiB
+"""Of a whole crowd. The kernel has room for so many bytes in all TCP sockets and no more
+(tcp(7), `tcp_mem`; less than 1 GiB where memory is small), and slows all down before it is full."""
 
 
 @dataclass
@@ -163,6 +166,11 @@ class Crowd:
         return content
 
 
+def receive_buffer(clients: int) -> int:
+    """What a waiting client of a crowd of that size asks the kernel to keep for it, in bytes."""
+    return min(_RECEIVE_BUFFER, _ALL_RECEIVE_BUFFERS // clients)
+
+
 class _Client:
     """One client: an HTTP/1.1 GET on a socket of its own, the body checked as it comes."""
 
@@ -196,7 +204,8 @@ class _Client:
             sock.setblocking(False)
             if self.job.pace != "fast":
                 # A waiting client must not take the body in by way of a large kernel buffer.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+                buffer = receive_buffer(self.job.clients)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             await loop.sock_connect(sock, ("127.0.0.1", self.job.port))
             request = (
                 f"GET {self.job.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.job.port}\r\n"

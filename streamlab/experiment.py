@@ -25,10 +25,13 @@ from streamlab.files import KiB, size_text, text_file
 from streamlab.memory import (
     Sampler,
     bytes_read,
+    exact,
+    group_members,
     high_water,
     memory_of,
     reset_high_water,
     socket_buffers,
+    threads_of,
 )
 from streamlab.server import Server, run_program
 
@@ -70,6 +73,10 @@ class Measurement:
     """When the server's RSS was sampled, from the baseline on."""
     timeline: tuple[int, ...] = field(repr=False)
     """The sampled RSS above that of the baseline, one value for each of `times`."""
+    processes: int | None
+    """How many processes the server had on the plateau; None where the system does not tell."""
+    threads: int | None
+    """How many threads these had together."""
 
     @property
     def first_byte(self) -> float:
@@ -154,6 +161,8 @@ def measure(
             _all_well(crowd.arrive())
             plateau, buffers = memory_of(server.pid), socket_buffers()
             read = bytes_read(server.pid)
+            processes = len(group_members(server.pid)) if exact() else None
+            threads = threads_of(server.pid) if exact() else None
             downloads = _all_well(crowd.finish())
             time.sleep(2 * interval)  # for the timeline, to show the server back at rest
         mark = high_water(server.pid)
@@ -178,6 +187,8 @@ def measure(
         headers=downloads[0].headers,
         times=tuple(sampler.times),
         timeline=tuple(resident - before.resident for resident in sampler.resident),
+        processes=processes,
+        threads=threads,
     )
 
 
@@ -187,6 +198,7 @@ def fill(
     clients: int = 200,
     *,
     source: Path | str | None = None,
+    first: int = FIRST,
     fresh: bool = True,
     timeout: float = 60.0,
 ) -> Filling:
@@ -195,7 +207,7 @@ def fill(
     Each takes its first bytes and waits while the next one comes; after the last one, all of them
     read on to the end. Here a failure is a result: see `Filling`. Arguments as for `measure`.
     """
-    job = _job(server, path, clients, "slow", source, FIRST, timeout)
+    job = _job(server, path, clients, "slow", source, first, timeout)
     steps: list[int] = []
     error: str | None = None
     with _crowd(server, job, fresh) as crowd:
@@ -219,6 +231,31 @@ def fill(
         exit_status=server.exit_status,
         log=server.log(),
     )
+
+
+@contextmanager
+def waiting(
+    server: Server,
+    path: str,
+    clients: int,
+    pace: Pace = "stalled",
+    *,
+    source: Path | str | None = None,
+    first: int = FIRST,
+    fresh: bool = True,
+    timeout: float = 60.0,
+) -> Iterator[list[Download]]:
+    """Keep `clients` waiting while a `with` block runs, to see what the server does meanwhile.
+
+    All have their first bytes when the block begins. At its end they leave, or with pace "slow"
+    read on to the end of the file. Bound is a list of how far each of them is: as the block
+    begins, and once more after its end. Arguments and errors as for `measure`.
+    """
+    job = _job(server, path, clients, pace, source, first, timeout)
+    with _crowd(server, job, fresh) as crowd:
+        downloads = _all_well(crowd.arrive())
+        yield downloads
+        downloads[:] = _all_well(crowd.finish())
 
 
 def _await_end(server: Server) -> None:

@@ -39,6 +39,7 @@ def stop_all() -> None:
 class _Magic:
     """Run this cell as a server: `%%server NAME [--cup MIB] [--stack KIB] [--app OBJECT]`.
 
+    `--nofile N` limits its descriptors, and raises that limit where it was lower.
     The source is written to `.streamlab/NAME.py` and run as a separate process; NAME becomes a
     handle with `.url`, `.pid`, `.log()` and `.stop()`. Running the cell again restarts it.
     """
@@ -55,7 +56,9 @@ class _Magic:
         file = FOLDER / f"{options.name}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(cell, encoding="utf-8")
-        cup = Cup(options.cup, options.stack) if options.cup else None
+        cup = None
+        if options.cup or options.nofile:
+            cup = Cup(options.cup, options.stack if options.cup else None, options.nofile)
         server = Server(file, options.root, port=options.port, app=options.app, cup=cup)
         server.start()
         _running[options.name] = server
@@ -69,8 +72,13 @@ def _typed(server: Server) -> str:
     if server.cup is None:
         return command
     limits = server.cup.limits()
-    data, stack = (limits[name] // KiB for name in ("RLIMIT_DATA", "RLIMIT_STACK"))
-    return f"(ulimit -d {data} -s {stack}; {command})"
+    options = {"RLIMIT_DATA": ("-d", KiB), "RLIMIT_STACK": ("-s", KiB), "RLIMIT_NOFILE": ("-n", 1)}
+    typed = [
+        f"{option} {limits[name] // unit}"
+        for name, (option, unit) in options.items()
+        if name in limits
+    ]
+    return f"(ulimit {' '.join(typed)}; {command})"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,6 +94,7 @@ def _parse(line: str) -> argparse.Namespace:
     parser.add_argument("--app", default=None)
     parser.add_argument("--cup", type=int, default=None)
     parser.add_argument("--stack", type=int, default=256)
+    parser.add_argument("--nofile", type=int, default=None)
     try:
         words = shlex.split(line)
     except ValueError as error:  # a quotation mark without its partner
@@ -93,6 +102,6 @@ def _parse(line: str) -> argparse.Namespace:
     options = parser.parse_args(words)
     if not re.fullmatch(r"[A-Za-z_]\w*", options.name) or keyword.iskeyword(options.name):
         parser.error(f"{options.name!r} can't be a variable's name")
-    if options.cup and sys.platform == "win32":
+    if (options.cup or options.nofile) and sys.platform == "win32":
         parser.error("there is no cup on Windows: leave --cup out")
     return options

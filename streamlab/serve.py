@@ -3,6 +3,7 @@
 A script serves files under `--root` on 127.0.0.1 and prints `listening on http://127.0.0.1:PORT`
 as its first line. `serve_files` is such a script's last line in the first lessons: threads, request
 line and headers are done here, and the lesson writes the part that matters, how the bytes go out.
+`serve_files_async` is the same on an event loop.
 
 An ASGI app runs with `python -m streamlab.serve FILE:app --port 0`: uvicorn on a socket of ours.
 """
@@ -15,10 +16,13 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Awaitable, Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, StreamReader, StreamWriter, WriteTransport
 
 HOST = "127.0.0.1"
 BACKLOG = 2048
@@ -48,24 +52,69 @@ class Response:
 Send = Callable[[Path, Response], None]
 
 
-class _Server(ThreadingHTTPServer):
+class AsyncResponse:
+    """Where a lesson's `async def send` writes its answer. What `write` can't send yet is kept in
+    the transport's buffer, and `drain` waits until that has room."""
+
+    def __init__(self, writer: StreamWriter) -> None:
+        self._writer = writer
+        self.transport: WriteTransport = writer.transport
+        """The client's transport, for those who write past its buffer (`loop.sendfile`)."""
+        self.connection: socket.socket = writer.get_extra_info("socket")
+        """The client's socket, for its options only: asyncio reads and writes it."""
+
+    def start(self, length: int) -> None:
+        """Write status 200 and the headers; `length` is the number of bytes of body to come."""
+        self._writer.write(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
+            f"Content-Length: {length}\r\nConnection: close\r\n\r\n".encode()
+        )
+
+    def write(self, data: Any) -> None:
+        """Take all of `data` (bytes or a buffer), at once, whatever the client takes."""
+        self._writer.write(data)
+
+    async def drain(self) -> None:
+        """Wait while the transport's buffer holds more than its high-water mark."""
+        await self._writer.drain()
+
+
+AsyncSend = Callable[[Path, AsyncResponse], Awaitable[None]]
+
+
+class _Door(HTTPServer):
+    """What the servers of threads and of processes have in common."""
+
     request_queue_size = BACKLOG
-    daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
         if isinstance(error, ConnectionError):
             return  # the client left: nobody to answer, nothing broken
         traceback.print_exc()
-        sys.stderr.flush()
-        if isinstance(error, MemoryError):
-            # One process has one memory. The kernel's out-of-memory killer would not ask which
-            # thread was unlucky either: every client of this process loses its download.
-            os._exit(1)
+        _give_up_without_memory(error)
 
 
-def serve_files(send: Send) -> None:
+def _give_up_without_memory(error: BaseException | None) -> None:
+    """End this process after a `MemoryError`.
+
+    One process has one memory. The kernel's out-of-memory killer would not ask which thread was
+    unlucky either: every client of this process loses its download.
+    """
+    sys.stderr.flush()
+    if isinstance(error, MemoryError):
+        os._exit(1)
+
+
+class _Server(_Door, ThreadingHTTPServer):
+    daemon_threads = True
+
+
+def serve_files(send: Send, *, processes: bool = False, threads: int | None = None) -> None:
     """Serve the files of a folder, each request in a thread: `send(path, response)` answers one.
+
+    With `processes`, each has a process of its own instead, a fork of this one (not on Windows).
+    With `threads`, there is a pool of so many, and who finds none free waits for one.
 
     Takes `--root DIR` (default: this folder) and `--port N` (default 0: any free one) from the
     command line. A path outside the root, or no file, is a 404. A client that leaves ends its own
@@ -76,8 +125,8 @@ def serve_files(send: Send) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            path = (root / self.path.lstrip("/")).resolve()
-            if not (path.is_relative_to(root) and path.is_file()):
+            path = _inside(root, self.path)
+            if path is None:
                 self.send_error(404)
                 return
             send(path, Response(self))
@@ -85,9 +134,94 @@ def serve_files(send: Send) -> None:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with _Server((HOST, options.port), Handler) as server:
+    kind = _forking() if processes else _pooled(threads) if threads else _Server
+    with kind((HOST, options.port), Handler) as server:
         announce(server.server_port)
         server.serve_forever()
+
+
+def _forking() -> type[HTTPServer]:
+    """A server with a process for each client (not on Windows, which can't fork)."""
+    from socketserver import ForkingMixIn
+
+    class Forking(ForkingMixIn, _Door):
+        max_children = BACKLOG
+        block_on_close = False
+
+    return Forking
+
+
+def _pooled(threads: int) -> type[HTTPServer]:
+    """A server with so many threads, whatever the number of clients."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(threads)
+
+    class Pooled(_Server):
+        def process_request(self, request: Any, client_address: Any) -> None:
+            pool.submit(self.process_request_thread, request, client_address)
+
+    return Pooled
+
+
+def _inside(root: Path, path: str) -> Path | None:
+    """The file that a request's path names below `root`; None if there is none."""
+    found = (root / path.lstrip("/")).resolve()
+    return found if found.is_relative_to(root) and found.is_file() else None
+
+
+def serve_files_async(send: AsyncSend) -> None:
+    """Serve the files of a folder on one event loop: `await send(path, response)` answers one.
+
+    The command line, a 404, a client that leaves and a `MemoryError`: all as with `serve_files`.
+    """
+    import asyncio  # a server of threads must not pay for it
+
+    options = arguments()
+    root = Path(options.root).resolve()
+
+    async def answer(reader: StreamReader, writer: StreamWriter) -> None:
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+            path = _inside(root, request.decode("latin-1").split()[1])
+            if path is None:
+                writer.write(
+                    b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                )
+            else:
+                await send(path, AsyncResponse(writer))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client left: nobody to answer, nothing broken
+        except Exception as error:
+            traceback.print_exc()
+            _give_up_without_memory(error)
+        finally:
+            writer.close()
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(_LoopErrors())
+        server = await asyncio.start_server(answer, HOST, options.port, backlog=BACKLOG)
+        announce(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(run())
+
+
+class _LoopErrors:
+    """Print what goes wrong in an event loop itself, in a line, and not again and again."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, ConnectionError):
+            return
+        line = f"{context['message']}: {error!r}"
+        if line != self._last:  # accept(2) without descriptors: one for each place in the queue
+            self._last = line
+            print(line, file=sys.stderr, flush=True)
+        _give_up_without_memory(error)
 
 
 def announce(port: int) -> None:

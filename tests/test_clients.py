@@ -23,7 +23,7 @@ from streamlab import (
     random_file,
     sparse_file,
 )
-from streamlab.clients import FIRST, Crowd, Job
+from streamlab.clients import FIRST, Crowd, Job, receive_buffer
 from streamlab.files import SampleFile
 
 Launch = Callable[..., Server]
@@ -394,3 +394,9 @@ def test_more_clients_than_descriptors(launch: Launch, tmp_path: Path) -> None:
             assert {each.size for each in crowd.finish()} == {small.size}
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_thousand_share_the_kernels_room() -> None:
+    """Up to 256 clients each have 256 KiB of receive buffer, and more of them share 64 MiB."""
+    assert receive_buffer(1) == receive_buffer(256) == 256 * KiB
+    assert 63 * MiB < 1000 * receive_buffer(1000) <= 64 * MiB

@@ -24,6 +24,7 @@ from streamlab import (
     memory,
     random_file,
     sparse_file,
+    waiting,
 )
 from streamlab.experiment import Filling
 from streamlab.files import SampleFile
@@ -282,6 +283,36 @@ def test_streaming_never_fills_the_cup(launch: Launch, tmp_path: Path) -> None:
     assert (filling.served, filling.completed, filling.clients) == (40, 40, 40)
     assert (filling.failed_at, filling.error, filling.exit_status) == (None, None, None)
     assert filling.steps[-1] < sample.size
+
+
+@pytest.mark.needs("linux")
+def test_a_filling_of_clients_who_take_more(launch: Launch, tmp_path: Path) -> None:
+    """`first` says how much each takes before the next one comes."""
+    sample = random_file(2 * MiB, folder=tmp_path)
+    filling = fill(launch("streaming"), sample.url, clients=2, first=MiB)
+    assert (filling.served, filling.completed) == (2, 2)
+
+
+@pytest.mark.needs("linux")
+def test_waiting(launch: Launch, tmp_path: Path) -> None:
+    """Clients wait while the block runs: stalled ones leave at its end, slow ones read on."""
+    sample = random_file(16 * MiB, folder=tmp_path)
+    server = launch("streaming")
+    with waiting(server, sample.url, 2) as stalled:
+        with waiting(server, sample.url, 3, "slow", fresh=False) as slow:
+            assert memory.threads_of(server.pid) == 6
+            assert all(0 < each.size < sample.size for each in [*stalled, *slow])
+        assert [each.size for each in slow] == [sample.size] * 3
+        assert memory.threads_of(server.pid) >= 3
+    assert all(each.size < sample.size for each in stalled)
+
+
+def test_waiting_is_not_for_those_who_fail(launch: Launch, tmp_path: Path) -> None:
+    """Where a client is not served, the block does not run."""
+    sample = random_file(MiB, folder=tmp_path)
+    server = launch("misbehaving", environment={"MODE": "refuse"})
+    with pytest.raises(DownloadError, match="404"), waiting(server, sample.url, 2):
+        pytest.fail("nobody waits here")
 
 
 def test_a_filling_may_fail_without_an_end(launch: Launch, tmp_path: Path) -> None:

@@ -124,6 +124,20 @@ def test_a_cup(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert line.count("\n") == 2
 
 
+@pytest.mark.needs("linux")
+def test_descriptors(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --nofile a server may have so many descriptors, with or without a cup."""
+    import psutil
+
+    shell.run_cell_magic("server", "hello --nofile 99", CELL)
+    process = psutil.Process(shell.user_ns["hello"].pid)
+    assert process.rlimit(psutil.RLIMIT_NOFILE) == (99, 99)
+    assert process.rlimit(psutil.RLIMIT_DATA) == psutil.Process().rlimit(psutil.RLIMIT_DATA)
+    assert "(ulimit -n 99; python " in capsys.readouterr().out
+    shell.run_cell_magic("server", "hello --cup 256 --nofile 99", CELL)
+    assert "(ulimit -d 262144 -s 256 -n 99; python " in capsys.readouterr().out
+
+
 def test_root_and_port(shell: Any, closed_port: int, tmp_path: Path) -> None:
     """A folder and a port of choice are taken."""
     sample = random_file(10, folder=tmp_path / "files")

@@ -16,7 +16,20 @@ from typing import Any
 import psutil
 import pytest
 
-from streamlab import Cup, KiB, MiB, Server, ServerError, download, random_file, sparse_file
+from streamlab import (
+    Cup,
+    DownloadError,
+    KiB,
+    MiB,
+    Server,
+    ServerError,
+    download,
+    measure,
+    memory,
+    random_file,
+    sparse_file,
+    waiting,
+)
 from streamlab.serve import announce, load_app, serve_files
 
 Launch = Callable[..., Server]
@@ -116,6 +129,85 @@ def test_other_errors_end_one_request(launch: Launch, tmp_path: Path) -> None:
         assert answered(started, "GET /bad HTTP/1.1\r\n\r\n") == b""
         assert "ValueError: muddy" in started.log()
         assert b" 200 " in answered(started, "GET /good HTTP/1.1\r\n\r\n")
+
+
+KEEPERS = ["loop", "pool", pytest.param("process", marks=pytest.mark.needs("linux"))]
+"""What waits for a client, besides a thread of its own: see `servers/each_its_own.py`."""
+
+
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_other_keepers_serve_the_same(launch: Launch, tmp_path: Path, keeper: str) -> None:
+    """Whole files, 404 for anything else, and an error ends one request alone."""
+    sample = random_file(3 * MiB, folder=tmp_path)
+    (tmp_path / "bad").touch()
+    started = launch("each_its_own", environment={"KEEPER": keeper}).start()
+    for path in ("/nothing", "/", "/../secret", "//etc/hostname"):
+        head = answered(started, f"GET {path} HTTP/1.1\r\n\r\n")
+        assert b" 404 " in head.split(b"\r\n")[0]
+    with connected(started) as leaving:
+        leaving.sendall(f"GET {sample.url} HTTP/1.1\r\n\r\n".encode())
+        assert leaving.recv(1000)
+    assert download(started.url + sample.url, sample.path).size == sample.size
+    assert "Traceback" not in started.log()
+    assert answered(started, "GET /bad HTTP/1.1\r\n\r\n") == b""
+    assert "ValueError: muddy" in started.log()
+    assert download(started.url + sample.url, sample.path).size == sample.size
+
+
+@pytest.mark.needs("linux")
+def test_processes_threads_and_loop(launch: Launch, tmp_path: Path) -> None:
+    """Five waiting clients have a process each, a thread each, two threads of a pool, or one."""
+    sample = sparse_file(64 * MiB, folder=tmp_path)
+
+    def of_five(name: str, keeper: str) -> tuple[int | None, int | None]:
+        server = launch(name, environment={"KEEPER": keeper})
+        found = measure(server, sample.url, 5, "stalled")
+        return found.processes, found.threads
+
+    assert of_five("streaming", "") == (1, 6)
+    assert of_five("each_its_own", "process") == (6, 6)
+    assert of_five("each_its_own", "loop") == (1, 1)
+
+
+@pytest.mark.needs("linux")
+def test_a_pool_that_is_taken(launch: Launch, tmp_path: Path) -> None:
+    """With both threads of a pool waiting, the next client is served when one of them is free."""
+    sample = sparse_file(64 * MiB, folder=tmp_path)
+    small = random_file(10, folder=tmp_path)
+    started = launch("each_its_own", environment={"KEEPER": "pool"})
+    with waiting(started, sample.url, 2), pytest.raises(DownloadError, match="not finished"):
+        download(started.url + small.url, timeout=0.5)
+    assert download(started.url + small.url, small.path).size == 10
+
+
+@pytest.mark.needs("linux")
+def test_a_loop_without_memory_ends(launch: Launch, tmp_path: Path, becomes: Becomes) -> None:
+    """Without `drain` the file collects in the transport's buffer, and breaks the cup."""
+    sample = sparse_file(300 * MiB, folder=tmp_path)
+    environment = {"KEEPER": "loop", "DRAIN": "no"}
+    started = launch("each_its_own", cup=Cup(128), environment=environment).start()
+    with connected(started) as client:
+        client.sendall(f"GET {sample.url} HTTP/1.1\r\n\r\n".encode())
+        assert becomes(lambda: not started.running)
+    assert started.exit_status == 1
+    assert started.log().rstrip().endswith("MemoryError")
+
+
+@pytest.mark.needs("linux")
+def test_a_loop_without_descriptors(launch: Launch, tmp_path: Path, becomes: Becomes) -> None:
+    """It says so in one line, not in one for each attempt, and goes on when clients leave."""
+    small = random_file(10, folder=tmp_path)
+    limits = Cup(None, None, nofile=20)
+    started = launch("each_its_own", cup=limits, environment={"KEEPER": "loop"}).start()
+    idle = len(memory.open_files(started.pid))
+    crowd = [connected(started) for _ in range(20 - idle + 2)]
+    assert becomes(lambda: "out of system resource" in started.log())
+    time.sleep(1.2)  # asyncio tries again after a second
+    assert started.log().count("out of system resource") == 1
+    for client in crowd:
+        client.close()
+    assert becomes(lambda: len(memory.open_files(started.pid)) == idle)
+    assert download(started.url + small.url, small.path).size == 10
 
 
 def test_listens_on_the_loopback_alone(launch: Launch) -> None:
