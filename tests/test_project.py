@@ -32,6 +32,8 @@ LAYERS = [
     {"display", "conversation"},
     {"leaky_checks"},
     {"client_checks"},
+    {"framing_checks"},
+    {"talk"},
     {"checks", "origin"},
     {"testing"},
     {"labs"},

@@ -1,0 +1,309 @@
+"""A conversation with a server over one connection, byte for byte.
+
+A `Talk` sends requests as they are given, and reads one answer after the other by its framing
+alone (RFC 9112, section 6), so that a byte too many or too few shows in the next one. Whatever is
+wrong ends in `fail`, with the conversation so far as evidence. Sizes are in bytes, times in
+seconds.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from streamlab.checks import RawAnswer, connected, read_answer, shown, state_of
+from streamlab.files import KiB
+from streamlab.server import Server
+from streamlab.testing import fail
+
+PATIENCE = 6.0
+"""Seconds without a byte after which an answer counts as hanging."""
+CLOSING = 4.0
+"""Seconds in which a connection that has to be closed must be closed."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request's path, and the answer that is right for it."""
+
+    path: str
+    body: bytes | None
+    """The body that must come; None: any, as for an error."""
+    status: int = 200
+
+    def request(self, *headers: str, method: str = "GET", version: str = "HTTP/1.1") -> bytes:
+        """The request's bytes, with these headers besides `Host`."""
+        lines = [f"{method} {self.path} {version}", "Host: 127.0.0.1", *headers, "", ""]
+        return "\r\n".join(lines).encode("latin-1")
+
+
+class Talk:
+    """A conversation over one connection. What was said is kept, for evidence."""
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self.server = server
+        self.sock = sock
+        self.patience = PATIENCE
+        self.answers = 0
+        """How many answers were heard in full."""
+        self.paths: list[str] = []
+        self._story: list[str] = []
+        self._came = b""
+
+    # Saying
+
+    def say(self, *pieces: bytes, pause: float = 0, how: str = "") -> None:
+        """Send bytes, `pause` seconds after each piece; a server that has closed takes none."""
+        raw = b"".join(pieces)
+        for line in re.findall(rb"^[A-Z]+ (\S+) HTTP/1\.[01]\r$", raw, re.MULTILINE):
+            self.paths.append(line.decode("latin-1"))
+        self._story.append(f"sent{how and ' ' + how}\n\n{shown(raw, 400)}")
+        with suppress(OSError):
+            for piece in pieces:
+                self.sock.sendall(piece)
+                time.sleep(pause)
+
+    def note(self, what: str) -> None:
+        """Add to the story what happened besides."""
+        self._story.append(what)
+
+    # Hearing
+
+    def hear(self, method: str = "GET", cause: str = "") -> RawAnswer:
+        """The next answer, and no byte of what follows it; the check fails if it has no form.
+
+        `cause` is named instead of the likeliest one.
+        """
+        while True:
+            head = self._until(b"\r\n\r\n", cause)
+            plain = read_answer(head, closed=False)
+            if plain.problem:
+                self.fault(cause or self._slipped, plain.problem, head + self._came)
+            if plain.status >= 200:
+                break
+        body = b""
+        coding, length = plain.header("transfer-encoding"), plain.header("content-length")
+        if method == "HEAD" or plain.status in (204, 304):
+            pass
+        elif coding is not None:
+            if coding.lower() != "chunked":
+                self.fault(cause or "malformed", f"{coding!r} is no coding one can end", head)
+            body = self._chunks(head, cause)
+        elif length is not None:
+            body = self._exactly(int(length), head, cause)
+        else:
+            body = self._to_the_end(head, cause)
+        self.answers += 1
+        says = ", ".join(
+            f"{name}: {plain.header(name.lower())}"
+            for name in ("Content-Length", "Transfer-Encoding", "Connection")
+            if plain.header(name.lower()) is not None
+        )
+        told = f"{len(body)} bytes of body" if body or method != "HEAD" else "no body"
+        self._story.append(f"came {plain.status} ({says}), {told}")
+        return RawAnswer(head + body, plain.status, plain.headers, body, "", True)
+
+    def expect(self, wanted: Wanted, method: str = "GET", cause: str = "") -> RawAnswer:
+        """The next answer is the one that is wanted."""
+        answer = self.hear(method, cause)
+        right = answer.status == wanted.status or (
+            wanted.status == 404 and 400 <= answer.status < 500
+        )
+        if not right:
+            self.fault(
+                cause or "wrong_status",
+                f"For {method} {wanted.path} the status should be {wanted.status}, "
+                f"and {answer.status} came",
+                answer.raw,
+            )
+        if method != "HEAD" and wanted.body is not None and answer.body != wanted.body:
+            self.fault(
+                cause or ("out_of_step" if self.answers > 1 else "wrong_bytes"),
+                f"The body is not the {len(wanted.body)} bytes of {wanted.path}",
+                answer.raw,
+            )
+        return answer
+
+    def ask(self, wanted: Wanted, *headers: str, method: str = "GET", cause: str = "") -> RawAnswer:
+        """Ask for what is wanted, and get it."""
+        self.say(wanted.request(*headers, method=method))
+        return self.expect(wanted, method, cause)
+
+    def peek(self, end: bytes) -> None:
+        """Receive until `end` has come; it is still to be heard."""
+        self._came = self._until(end, "") + self._came
+
+    def take(self, size: int, cause: str) -> bytes:
+        """The next `size` bytes, whatever they are."""
+        return self._exactly(size, b"", cause)
+
+    def everything(self, most: int) -> tuple[bytes, str]:
+        """All that comes, up to `most` bytes, and why no more does, in words."""
+        why = ""
+        while len(self._came) < most and not why:
+            why = self._more()
+        raw, self._came = self._came, b""
+        return raw, why
+
+    def ends(self, cause: str, why: str, extra_cause: str = "out_of_step") -> None:
+        """The server closes the connection, and nothing more comes; `why` it has to."""
+        extra, open_still = b"", False
+        self.sock.settimeout(CLOSING)
+        try:
+            extra = self._came or self.sock.recv(KiB)
+        except TimeoutError:
+            open_still = True
+        except OSError:
+            pass
+        if extra:
+            self.fault(extra_cause, "After the end of the answer more bytes came", extra)
+        if open_still:
+            self.fault(cause, f"{why}. {CLOSING:g} s later the connection is still open")
+
+    def goes_on(self, answer: RawAnswer, extra: str = "out_of_step") -> bool:
+        """Whether another request may follow: not after an error that says `Connection: close`."""
+        if "close" not in options_of(answer):
+            return True
+        if answer.status < 400:
+            what = "The answer says Connection: close. Nobody has asked for that"
+            self.fault("closes", what, answer.raw)
+        self.ends("stays_open", "The answer says Connection: close", extra)
+        return False
+
+    def fault(self, cause: str, what: str, raw: bytes | None = None) -> NoReturn:
+        """End the check, with the conversation as evidence and a command to try by hand."""
+        log = self.server.log()
+        if "MemoryError" in log or "Cannot allocate memory" in log:
+            cause = "whole_file"
+        elif not self.server.running:
+            cause = "died"
+        story = self._story[-5:]
+        if len(story) < len(self._story):
+            story = [f"({len(self._story) - len(story)} steps, all right)", *story]
+        if raw is not None:
+            story.append(f"came\n\n{shown(raw)}" if raw else "came nothing")
+        text = "Over one connection:\n\n" + "\n\n".join(f"- {step}" for step in story)
+        urls = " ".join(f"http://127.0.0.1:PORT{path}" for path in self.paths[-2:])
+        fail(cause, f"{text}\n\n{what}.{state_of(self.server)}", f"curl -sS -v {urls}")
+
+    # Reading
+
+    @property
+    def _slipped(self) -> str:
+        return "out_of_step" if self.answers else "malformed"
+
+    def _more(self) -> str:
+        """Receive more; why there is none, in words, or nothing."""
+        self.sock.settimeout(self.patience)
+        try:
+            piece = self.sock.recv(256 * KiB)
+        except TimeoutError:
+            return f"nothing more came for {self.patience:g} s, and the connection stays open"
+        except OSError:
+            piece = b""
+        self._came += piece
+        return "" if piece else "the server closed the connection"
+
+    def _until(self, end: bytes, cause: str) -> bytes:
+        while end not in self._came:
+            at = len(self._came)
+            if why := self._more():
+                if not at:
+                    likely = cause or "no_answer"
+                    if self.answers and "stays open" not in why:
+                        likely = "closes"
+                    self.fault(likely, f"Instead of an answer, {why}", b"")
+                head = read_answer(self._came, closed=True)
+                likely = self._slipped if head.problem else "malformed"
+                self.fault(cause or likely, f"No empty line ends the head: {why}", self._came)
+        found, _, self._came = self._came.partition(end)
+        return found + end
+
+    def _exactly(self, size: int, head: bytes, cause: str) -> bytes:
+        pieces, left = [], size
+        while left > len(self._came):
+            pieces.append(self._came)
+            left -= len(self._came)
+            self._came = b""
+            if why := self._more():
+                self.fault(
+                    cause or ("no_end" if "stays open" in why else "cut_short"),
+                    f"{left} of {size} bytes of the body are missing: {why}",
+                    head + b"".join(pieces)[:100],
+                )
+        pieces.append(self._came[:left])
+        self._came = self._came[left:]
+        return b"".join(pieces)
+
+    def _chunks(self, head: bytes, cause: str) -> bytes:
+        """A chunked body, its trailer left out (RFC 9112, section 7.1)."""
+        body: list[bytes] = []
+        raw = head
+
+        def line() -> bytes:
+            nonlocal raw
+            while b"\r\n" not in self._came:
+                if len(self._came) > 8 * KiB:
+                    wrong(f"{self._came[:40]!r} is no chunk size")
+                if why := self._more():
+                    likely = "no_end" if "stays open" in why else "cut_short"
+                    self.fault(
+                        cause or likely,
+                        f"The last chunk, which is empty, has not come: {why}",
+                        head + self._came if len(body) < 3 else head + b"..." + self._came,
+                    )
+            found, _, self._came = self._came.partition(b"\r\n")
+            raw = (raw + found + b"\r\n")[:400]
+            return found
+
+        def wrong(what: str) -> NoReturn:
+            self.fault(cause or "bad_chunks", what, raw + self._came)
+
+        while True:
+            size_line = line()
+            digits = size_line.partition(b";")[0].strip()
+            if not re.fullmatch(rb"[0-9A-Fa-f]+", digits):
+                wrong(f"{size_line[:40]!r} is no chunk size")
+            size = int(digits, 16)
+            if size == 0:
+                while line():
+                    pass
+                return b"".join(body)
+            data = self._exactly(size + 2, head, cause)
+            raw = (raw + data)[:400]
+            if not data.endswith(b"\r\n"):
+                wrong(f"A chunk of {size_line.decode()} (that is {size}) does not end in CR LF")
+            body.append(data[:-2])
+
+    def _to_the_end(self, head: bytes, cause: str) -> bytes:
+        """A body that ends with its connection."""
+        while not (why := self._more()):
+            pass
+        body, self._came = self._came, b""
+        if "stays open" in why:
+            self.fault(
+                cause or "no_end",
+                f"There is no Content-Length and no chunked coding, and {why}",
+                head + body,
+            )
+        return body
+
+
+def options_of(answer: RawAnswer) -> set[str]:
+    """What an answer says in `Connection`, in lower case (RFC 9110, section 7.6.1)."""
+    return {each.strip().lower() for each in (answer.header("connection") or "").split(",")}
+
+
+@contextmanager
+def talking(server: Server) -> Iterator[Talk]:
+    """A new connection to talk over; it is closed at the end."""
+    try:
+        with connected(server, PATIENCE) as sock:
+            yield Talk(server, sock)
+    except ConnectionRefusedError:
+        fail("died", f"No connection can be made.{state_of(server)}")
