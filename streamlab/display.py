@@ -88,6 +88,20 @@ def counted(done: int, wanted: int, what: str = "") -> Verdict:
     return Verdict(text if holds else f"{text} (not all)", str(done), holds)
 
 
+def at_least(count: int, bound: int, what: str = "") -> Verdict:
+    """Whether there are `bound` or more: `'at least 50 answers'`."""
+    holds = count >= bound
+    text = f"at least {bound} {what}".rstrip()
+    return Verdict(text if holds else f"{count} (not {text})", str(count), holds)
+
+
+def about(count: float, expected: float, within: float = 0.1) -> Verdict:
+    """Whether `count` differs from `expected` by a share of `within` at most: `'about 220'`."""
+    holds = abs(count - expected) <= within * expected
+    text = f"about {expected:g}"
+    return Verdict(text if holds else f"{count:g} (not {text})", f"{count:g}", holds)
+
+
 def straight_line(
     xs: Sequence[float], sizes: Sequence[float], unit: int, name: str, within: float = 0.05
 ) -> Verdict:
@@ -477,6 +491,30 @@ def sweep_chart(
             size_axis(axes.xaxis)
         left.set_title(title)
         figure.set_layout_engine("constrained", wspace=0.08)
+        return Chart(figure, title, shows)
+
+
+def cost_chart(costs: Mapping[str, float], title: str, shows: Verdicts) -> Chart:
+    """What a client costs with each server (bytes), as bars on a scale of powers, dearest first."""
+    with canvas(height=0.9 + 0.55 * len(costs)) as (figure, [axes]):
+        names = sorted(costs, key=costs.__getitem__)
+        sizes = [costs[name] for name in names]
+        bars = axes.barh(names, sizes, color=RIVER, height=0.6)
+        bars[-1].set_color(LOAD_ALL)
+        for place, size in enumerate(sizes):
+            axes.annotate(
+                size_text(size),
+                (size, place),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                weight="bold",
+            )
+        axes.set_xscale("log")
+        axes.set_xlim(min(sizes) / 4, max(sizes) * 4)
+        axes.set(title=title, xlabel="memory for each client")
+        axes.grid(visible=False, axis="y")
+        size_axis(axes.xaxis)
         return Chart(figure, title, shows)
 
 

@@ -20,9 +20,12 @@ from streamlab import (
     Measurement,
     MiB,
     Verdict,
+    about,
+    at_least,
     at_least_times,
     below,
     canvas,
+    cost_chart,
     counted,
     cup_chart,
     growth_chart,
@@ -92,6 +95,20 @@ KINDS: list[tuple[str, Judge, Judge, str, str]] = [
         lambda: counted(199, 200, "served"),
         "200 of 200 served",
         "199 of 200 served (not all)",
+    ),
+    (
+        "at_least",
+        lambda: at_least(900, 50, "answers"),
+        lambda: at_least(49, 50, "answers"),
+        "at least 50 answers",
+        "49 (not at least 50 answers)",
+    ),
+    (
+        "about",
+        lambda: about(221, 220),
+        lambda: about(256, 220),
+        "about 220",
+        "256 (not about 220)",
     ),
     (
         "straight_line",
@@ -196,6 +213,13 @@ def test_times_at_the_bound() -> None:
     """The factor itself is at least it, and not less than it."""
     assert at_least_times(30, 10, 3).holds
     assert not less_than_times(30, 10, 3).holds
+
+
+def test_about_both_sides() -> None:
+    """A tenth more or less is still about, and a little more than that is not."""
+    assert about(198, 220).holds and about(242, 220).holds
+    assert not about(197, 220).holds and not about(243, 220).holds
+    assert about(250, 200, within=0.25).holds
 
 
 def test_counted_too_many() -> None:
@@ -422,6 +446,12 @@ def test_sweep_chart() -> None:
     chunks = [KiB, 16 * KiB, 256 * KiB]
     chart = sweep_chart(chunks, [MiB, 9 * MiB, 9 * MiB], chunks, 16 * KiB, "Title", table())
     is_chart(chart, SAYS)
+
+
+def test_cost_chart() -> None:
+    """One bar for each server, or for the only one."""
+    is_chart(cost_chart({"a": 12 * KiB, "b": 2 * MiB, "c": 140 * KiB}, "Title", table()), SAYS)
+    is_chart(cost_chart({"a": 12 * KiB}, "Title", table()), SAYS)
 
 
 def test_cup_chart(filling: Filling) -> None:
