@@ -495,17 +495,17 @@ def sweep_chart(
 
 
 def cost_chart(costs: Mapping[str, float], title: str, shows: Verdicts) -> Chart:
-    """What a client costs with each server (bytes), as bars on a scale of powers, dearest first."""
-    with canvas(height=0.9 + 0.55 * len(costs)) as (figure, [axes]):
+    """What a client costs with each server (bytes), on a scale of powers, the dearest on top."""
+    with canvas(height=1.6 + 0.5 * len(costs)) as (figure, [axes]):
         names = sorted(costs, key=costs.__getitem__)
         sizes = [costs[name] for name in names]
-        bars = axes.barh(names, sizes, color=RIVER, height=0.6)
-        bars[-1].set_color(LOAD_ALL)
+        # Points, not bars: a bar's length means nothing where there is no zero.
+        axes.scatter(sizes, names, s=110, color=[*[RIVER] * (len(names) - 1), LOAD_ALL], zorder=3)
         for place, size in enumerate(sizes):
             axes.annotate(
                 size_text(size),
                 (size, place),
-                xytext=(6, 0),
+                xytext=(11, 0),
                 textcoords="offset points",
                 va="center",
                 weight="bold",
@@ -513,7 +513,7 @@ def cost_chart(costs: Mapping[str, float], title: str, shows: Verdicts) -> Chart
         axes.set_xscale("log")
         axes.set_xlim(min(sizes) / 4, max(sizes) * 4)
         axes.set(title=title, xlabel="memory for each client")
-        axes.grid(visible=False, axis="y")
+        axes.margins(y=0.15)
         size_axis(axes.xaxis)
         return Chart(figure, title, shows)
 
