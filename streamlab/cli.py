@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 import streamlab
@@ -166,6 +175,67 @@ def progress(
         state = f"{points[each.name]:g} of {each.points:g}" if results else "not checked yet"
         table.add_row(each.number, each.title, bar, state)
     Console().print(table)
+
+
+RosterOption = Annotated[
+    Path, typer.Option(help="CSV file of the class, with a column `student` of ids and one `name`.")
+]
+
+
+@app.command(epilog="Example: `streamlab grade handed-in/ --lab 02 --roster roster.csv --out r02/`")
+def grade(
+    submissions: Annotated[
+        Path, typer.Argument(help="Folder with one folder, zip file or program for each student.")
+    ],
+    lab: Annotated[str, typer.Option(help="The lab's number.")],
+    roster: RosterOption,
+    out: Annotated[Path, typer.Option(help="Folder for gradebook, feedback and class page.")],
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="How many submissions to check at once.")
+    ] = 1,
+    seed: Annotated[int | None, typer.Option(help="Draw the same files again.")] = None,
+    scheduler: Annotated[
+        str, typer.Option(help="Hand the work to a dask scheduler, such as `tcp://host:8786`.")
+    ] = "",
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Where programs can't be isolated: run them as you.")
+    ] = False,
+) -> None:
+    """Grade what a class handed in for a lab, each submission in a sandbox of its own.
+
+    Interrupted and started again, it goes on where it stopped. Exit status 1 if somebody's
+    submission could not be graded for a fault of the grader.
+    """
+    from streamlab.grading.run import grade_class
+
+    found = labs.find_lab(lab)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(f"lab {found.number}", total=None)
+        report = grade_class(
+            *(submissions, found, roster, out),
+            jobs=jobs,
+            seed=seed,
+            scheduler=scheduler,
+            unsafe=unsafe,
+            told=lambda done, total, _: bar.update(task, completed=done, total=total),
+        )
+    console = Console(highlight=False)
+    outcomes = Counter(mark.outcome for mark in report.marks)
+    for outcome, count in outcomes.most_common():
+        console.print(f"{count:>4}  {outcome.replace('_', ' ')}")
+    for name in report.unmatched:
+        console.print(f"not on the roster: {name}", markup=False)
+    console.print(f"{out / 'gradebook.csv'} · {out / 'class.html'}", markup=False, soft_wrap=True)
+    if outcomes["grader_fault"]:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -29,7 +30,7 @@ from streamlab.errors import StreamlabError
 from streamlab.files import MiB
 from streamlab.results import CheckResult
 from streamlab.sandbox import delegated_group, enclosed
-from streamlab.server import Cup
+from streamlab.server import NOT_LISTENING, Cup
 
 STUBS = ".stub"
 """In a lab's folder: the programs as they were generated, to compare with and to go back to."""
@@ -37,6 +38,7 @@ MEMORY = ".streamlab"
 """In a lab's folder, ignored by git: hints shown, last results, copies kept by a reset."""
 OUTPUTS = 1024 * MiB
 """What the programs of a submission may write at once, in bytes."""
+LATE = "The checks of this program had not come to their end after"
 SECONDS = 180
 """What all checks of a program may take together before the run is ended."""
 
@@ -117,20 +119,36 @@ class Lab:
         """The check with that id."""
         return next(check for check in self.checks if check.id == name)
 
+    def programs_of(self, check: str) -> list[str]:
+        """The programs that a check is about: all, unless lab.toml says which."""
+        return list(self.manifest["checks"].get(check, {}).get("programs", self.programs))
+
+    def depends_on_time(self, result: CheckResult) -> bool:
+        """Whether a busy machine alone could have made a check fail so."""
+        if result.outcome == "could_not_run":
+            return result.evidence.startswith(LATE) or NOT_LISTENING in result.evidence
+        return result.outcome == "failed" and result.cause in self.manifest.get("timing", ())
+
     def cause_text(self, cause: str) -> str:
         """What a misconception means, in plain language; empty for an unknown one."""
         return str(self.manifest.get("causes", {}).get(cause, ""))
 
     def attempted(self, program: Path) -> bool:
         """Whether a program differs from the generated stub in more than trailing space."""
-        stub = self.folder / STUBS / program.name
-        if not (stub.is_file() and program.is_file()):
+        if not program.is_file():
             return True
-        return _bare(program) != _bare(stub)
+        text = program.read_text(encoding="utf-8", errors="replace")
+        return self.attempted_text(program.name, text)
+
+    def attempted_text(self, name: str, text: str) -> bool:
+        """The same of the text of a program."""
+        stub = self.folder / STUBS / name
+        if not stub.is_file():
+            return True
+        return _bare(text) != _bare(stub.read_text(encoding="utf-8", errors="replace"))
 
 
-def _bare(file: Path) -> list[str]:
-    text = file.read_text(encoding="utf-8", errors="replace")
+def _bare(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
@@ -226,12 +244,13 @@ def run_checks(
     told: Callable[[CheckResult], None] | None = None,
     seconds: float = SECONDS,
     isolated: bool = False,
+    stop: threading.Event | None = None,
 ) -> list[CheckResult]:
     """Run a lab's checks on its programs, or on other files in place of those named in `programs`.
 
     `only` names checks by id. `told` is called with each result as it comes. The checks run in a
     pytest process of their own, which is ended after `seconds`. With `isolated` that runs in an
-    enclosure, and each program in a sandbox (see `streamlab.sandbox`).
+    enclosure, and each program in a sandbox (see `streamlab.sandbox`). Setting `stop` ends it.
     """
     seed = new_seed() if seed is None else seed
     lab = Lab(lab.folder.resolve())  # the checks run in another folder
@@ -265,12 +284,13 @@ def run_checks(
                 env={**os.environ, "TMPDIR": scratch},
             )
         try:
-            for result in _results_of(process, log, time.monotonic() + seconds):
+            for result in _results_of(process, log, time.monotonic() + seconds, stop):
                 results.append(result)
                 if told is not None:
                     told(result)
         finally:
-            if process.poll() is None:
+            cut = process.poll() is None
+            if cut:
                 process.kill()
             process.wait()
         came = {result.check for result in results}
@@ -283,8 +303,10 @@ def run_checks(
                 kind=check.kind,
                 points=0,
                 max_points=check.points,
-                outcome="grader_fault",
-                evidence=f"The check came to no result. It wrote:\n{words[-2000:]}",
+                outcome="could_not_run" if cut else "grader_fault",
+                evidence=f"{LATE} {seconds:g} s."
+                if cut
+                else f"The check came to no result. It wrote:\n{words[-2000:]}",
                 seed=seed,
             )
             results.append(lost)
@@ -299,12 +321,12 @@ def new_seed() -> int:
 
 
 def _results_of(
-    process: subprocess.Popen[bytes], log: Path, deadline: float
+    process: subprocess.Popen[bytes], log: Path, deadline: float, stop: threading.Event | None
 ) -> Iterator[CheckResult]:
     """The results as they are written, until the process ends or time is up."""
     with log.open(encoding="utf-8") as file:
         rest = ""
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not (stop and stop.is_set()):
             ended = process.poll() is not None
             rest += file.read()
             *lines, rest = rest.split("\n")

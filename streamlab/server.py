@@ -29,6 +29,7 @@ from streamlab.errors import ServerError
 from streamlab.files import KiB, MiB
 from streamlab.sandbox import Sandbox, exit_status
 
+NOT_LISTENING = "did not listen within"
 READY = 10.0
 """Seconds that a server gets from its start to its first line."""
 
@@ -218,7 +219,7 @@ class Server:
                 return
             time.sleep(0.01)
         raise ServerError(
-            f"{self.file} did not listen within {self.ready:g} s: a server's first line is "
+            f"{self.file} {NOT_LISTENING} {self.ready:g} s: a server's first line is "
             f"'listening on http://127.0.0.1:PORT'.{self._what_it_wrote()}"
         )
 

@@ -295,14 +295,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not _is_check(item) or item.config.getoption("--lab-program"):
         return
     lab = Lab(item.path.parent)
-    if not any(lab.attempted(lab.folder / name) for name in _programs_of(lab, item)):
+    programs = lab.programs_of(item.name.removeprefix("test_"))
+    if not any(lab.attempted(lab.folder / name) for name in programs):
         pytest.skip("not attempted yet: the program is still the stub")
-
-
-def _programs_of(lab: Lab, item: pytest.Item) -> list[str]:
-    """The programs that a check is about: all, unless lab.toml says which."""
-    name = item.name.removeprefix("test_")
-    return list(lab.manifest["checks"].get(name, {}).get("programs", lab.programs))
 
 
 @pytest.hookimpl(wrapper=True)

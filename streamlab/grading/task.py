@@ -10,6 +10,7 @@ import hashlib
 import io
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,8 +53,11 @@ class Graded:
     seconds: float
 
 
-def grade(task: Task) -> Graded:
-    """Run a task's checks; raises `GradingError` where that can't be done as it was meant."""
+def grade(task: Task, stop: threading.Event | None = None) -> Graded:
+    """Run a task's checks, until `stop` is set.
+
+    Raises `GradingError` where that can't be done as it was meant.
+    """
     if checks_of(task.archive) != task.checks:
         raise GradingError(
             "this machine has another version of the checks: install the same streamlab everywhere"
@@ -76,7 +80,10 @@ def grade(task: Task) -> Graded:
             seed=task.seed,
             only=task.only,
             isolated=task.isolated,
+            stop=stop,
         )
+    if stop is not None and stop.is_set():
+        raise GradingError("the run was stopped")
     return Graded(tuple(results), round(time.monotonic() - began, 3))
 
 
