@@ -495,19 +495,19 @@ def receiving_stops(
         (shim / "sitecustomize.py").write_text(SLOW_DISK)
         river = bench.river()
         name, trace = name_of(draw), Trace()
-        sent = written = 0
-        deadline = float("inf")
+        sent = written = ahead = 0
+        grown = float("inf")  # when it was last seen to get further ahead
 
         def watch(pid: int) -> None:
-            nonlocal sent, written, deadline
+            nonlocal sent, written, ahead, grown
             with suppress(MeterError):
                 trace.sizes.append(memory_of(pid).private)
             # In this order: what it writes in between can only speak for the client.
             sent = bench.origin.sent.get("/" + name, 0)
             written = max(_files_in(bench.base / f"run-{name}"), bytes_written(pid) or 0)
-            if sent and deadline == float("inf"):
-                deadline = time.monotonic() + seconds
-            if sent - written > allowed or time.monotonic() > deadline:
+            if sent and (grown == float("inf") or sent - written > ahead + MiB):
+                ahead, grown = sent - written, time.monotonic()
+            if ahead > allowed or time.monotonic() > grown + seconds:
                 raise _Seen
 
         attempt = Try(

@@ -39,6 +39,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 def main(arguments: list[str] | None = None) -> int:
     """Run a command under the lifeline until it or standard input ends."""
     options = _parse(arguments)
+    starter = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     with open(options.log, "ab", buffering=0) as log:
@@ -66,6 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
             pass
     _end_group(child)
     _end_strays()
+    if os.getppid() != starter:  # killed: nobody is left to read the log, or to remove it
+        with suppress(OSError):
+            os.unlink(options.log)
     return 0
 
 
