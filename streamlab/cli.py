@@ -238,6 +238,21 @@ def grade(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: `streamlab release week3.zip --lab 02 --lab 03`")
+def release(
+    target: Annotated[Path, typer.Argument(help="The zip file to write.")],
+    lab: Annotated[
+        list[str] | None, typer.Option(help="A lab to give out, by number. Default: all.")
+    ] = None,
+) -> None:
+    """Make the archive that students get: chapters and labs, no solutions."""
+    from streamlab.grading.release import release as write_archive
+
+    for name in write_archive(labs.course_folder(), target, lab or ()):
+        typer.echo(name)
+    typer.echo(f"{target}: unpack it, then `make lab`")
+
+
 def main() -> None:
     """Run the command line; an error of the library is one line and exit status 2."""
     try:

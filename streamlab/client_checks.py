@@ -522,7 +522,7 @@ def receiving_stops(
         if run is not None:  # it was through before we had looked long enough
             expect(run, "refuses_good")
             return
-    if sent - written > allowed:
+    if ahead > allowed:
         fail(
             "no_backpressure",
             f"$ python client.py URL {name}\n{attempt.story}\nThe client had taken "

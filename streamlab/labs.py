@@ -208,7 +208,12 @@ def course_folder(start: Path | None = None) -> Path:
 
 def all_labs() -> list[Lab]:
     """The labs of the course that this folder belongs to, by number."""
-    folders = (course_folder() / "labs").iterdir()
+    return labs_in(course_folder())
+
+
+def labs_in(course: Path) -> list[Lab]:
+    """The labs of the course in a folder, by number."""
+    folders = (course / "labs").iterdir()
     return sorted(
         (Lab(folder) for folder in folders if (folder / "lab.toml").is_file()),
         key=lambda lab: lab.name,
