@@ -110,11 +110,18 @@ class _Server(_Door, ThreadingHTTPServer):
     daemon_threads = True
 
 
-def serve_files(send: Send, *, processes: bool = False, threads: int | None = None) -> None:
+def serve_files(
+    send: Send,
+    *,
+    processes: bool = False,
+    threads: int | None = None,
+    send_buffer: int | None = None,
+) -> None:
     """Serve the files of a folder, each request in a thread: `send(path, response)` answers one.
 
     With `processes`, each has a process of its own instead, a fork of this one (not on Windows).
     With `threads`, there is a pool of so many, and who finds none free waits for one.
+    `send_buffer` is the `SO_SNDBUF` of all connections, in bytes (socket(7)).
 
     Takes `--root DIR` (default: this folder) and `--port N` (default 0: any free one) from the
     command line. A path outside the root, or no file, is a 404. A client that leaves ends its own
@@ -136,6 +143,8 @@ def serve_files(send: Send, *, processes: bool = False, threads: int | None = No
 
     kind = _forking() if processes else _pooled(threads) if threads else _Server
     with kind((HOST, options.port), Handler) as server:
+        if send_buffer is not None:  # each connection inherits it
+            server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         announce(server.server_port)
         server.serve_forever()
 
@@ -170,10 +179,10 @@ def _inside(root: Path, path: str) -> Path | None:
     return found if found.is_relative_to(root) and found.is_file() else None
 
 
-def serve_files_async(send: AsyncSend) -> None:
+def serve_files_async(send: AsyncSend, *, send_buffer: int | None = None) -> None:
     """Serve the files of a folder on one event loop: `await send(path, response)` answers one.
 
-    The command line, a 404, a client that leaves and a `MemoryError`: all as with `serve_files`.
+    `send_buffer`, the command line, a 404, a client that leaves and a `MemoryError`: all as with `serve_files`.
     """
     import asyncio  # a server of threads must not pay for it
 
@@ -201,7 +210,10 @@ def serve_files_async(send: AsyncSend) -> None:
     async def run() -> None:
         asyncio.get_running_loop().set_exception_handler(_LoopErrors())
         server = await asyncio.start_server(answer, HOST, options.port, backlog=BACKLOG)
-        announce(server.sockets[0].getsockname()[1])
+        [listener] = server.sockets
+        if send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        announce(listener.getsockname()[1])
         await server.serve_forever()
 
     asyncio.run(run())

@@ -170,6 +170,22 @@ def test_processes_threads_and_loop(launch: Launch, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("linux")
+@pytest.mark.parametrize("keeper", ["loop", "pool"])
+def test_a_small_send_buffer(launch: Launch, tmp_path: Path, keeper: str) -> None:
+    """A server with one gets less far ahead of a client who stalls."""
+    sample = sparse_file(64 * MiB, folder=tmp_path)
+
+    def ahead(size: int) -> int:
+        environment = {"KEEPER": keeper, "SEND_BUFFER": str(size)}
+        server = launch("each_its_own", environment=environment)
+        read = measure(server, sample.url, 1, "stalled").read
+        assert read is not None
+        return read
+
+    assert ahead(32 * KiB) < 1.5 * MiB < ahead(0)
+
+
+@pytest.mark.needs("linux")
 def test_a_pool_that_is_taken(launch: Launch, tmp_path: Path) -> None:
     """With both threads of a pool waiting, the next client is served when one of them is free."""
     sample = sparse_file(64 * MiB, folder=tmp_path)

@@ -26,10 +26,12 @@ async def send_async(path: Path, response: AsyncResponse) -> None:
                 await response.drain()
 
 
+SEND_BUFFER = int(os.environ.get("SEND_BUFFER", 0)) or None
+
 match os.environ["KEEPER"]:
     case "loop":
-        serve_files_async(send_async)
+        serve_files_async(send_async, send_buffer=SEND_BUFFER)
     case "process":
         serve_files(send, processes=True)
     case "pool":
-        serve_files(send, threads=2)
+        serve_files(send, threads=2, send_buffer=SEND_BUFFER)
