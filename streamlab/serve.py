@@ -182,7 +182,8 @@ def _inside(root: Path, path: str) -> Path | None:
 def serve_files_async(send: AsyncSend, *, send_buffer: int | None = None) -> None:
     """Serve the files of a folder on one event loop: `await send(path, response)` answers one.
 
-    `send_buffer`, the command line, a 404, a client that leaves and a `MemoryError`: all as with `serve_files`.
+    `send_buffer`, the command line, a 404, a client that leaves and a `MemoryError`: all of it is
+    as with `serve_files`.
     """
     import asyncio  # a server of threads must not pay for it
 
