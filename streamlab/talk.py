@@ -9,6 +9,7 @@ seconds.
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -51,8 +52,9 @@ class Talk:
         self.patience = PATIENCE
         self.answers = 0
         """How many answers were heard in full."""
-        self.paths: list[str] = []
         self._story: list[str] = []
+        self._commands: list[str] | None = []
+        """The requests as options of curl; None once there was something that curl can't say."""
         self._came = b""
 
     # Saying
@@ -60,9 +62,11 @@ class Talk:
     def say(self, *pieces: bytes, pause: float = 0, how: str = "") -> None:
         """Send bytes, `pause` seconds after each piece; a server that has closed takes none."""
         raw = b"".join(pieces)
-        for line in re.findall(rb"^[A-Z]+ (\S+) HTTP/1\.[01]\r$", raw, re.MULTILINE):
-            self.paths.append(line.decode("latin-1"))
-        self._story.append(f"sent{how and ' ' + how}\n\n{shown(raw, 400)}")
+        command = "" if how else as_curl(raw)
+        self._commands = (
+            [*self._commands, command] if command and self._commands is not None else None
+        )
+        self._story.append(f"sent{how and ' ' + how}\n\n{shown(raw, 400).rstrip()}")
         with suppress(OSError):
             for piece in pieces:
                 self.sock.sendall(piece)
@@ -142,13 +146,16 @@ class Talk:
         """The next `size` bytes, whatever they are."""
         return self._exactly(size, b"", cause)
 
-    def everything(self, most: int) -> tuple[bytes, str]:
-        """All that comes, up to `most` bytes, and why no more does, in words."""
-        why = ""
-        while len(self._came) < most and not why:
+    def everything(self, most: int, end: bytes = b"") -> tuple[bytes, str]:
+        """All that comes, up to `most` bytes or to this end, and why no more does, in words."""
+        pieces, came, why = [self._came], len(self._came), ""
+        while came < most and not why and not (end and pieces[-1].endswith(end)):
+            self._came = b""
             why = self._more()
-        raw, self._came = self._came, b""
-        return raw, why
+            pieces.append(self._came)
+            came += len(self._came)
+        self._came = b""
+        return b"".join(pieces), why
 
     def ends(self, cause: str, why: str, extra_cause: str = "out_of_step") -> None:
         """The server closes the connection, and nothing more comes; `why` it has to."""
@@ -182,14 +189,17 @@ class Talk:
             cause = "whole_file"
         elif not self.server.running:
             cause = "died"
-        story = self._story[-5:]
-        if len(story) < len(self._story):
-            story = [f"({len(self._story) - len(story)} steps, all right)", *story]
+        story = self._story
         if raw is not None:
-            story.append(f"came\n\n{shown(raw)}" if raw else "came nothing")
+            if story and story[-1].startswith("came "):
+                story = story[:-1]
+            story = [*story, f"came\n\n{shown(raw).rstrip()}" if raw else "came nothing"]
+        if left_out := max(0, len(story) - 5):
+            story = [f"({left_out} steps, all right)", *story[left_out:]]
         text = "Over one connection:\n\n" + "\n\n".join(f"- {step}" for step in story)
-        urls = " ".join(f"http://127.0.0.1:PORT{path}" for path in self.paths[-2:])
-        fail(cause, f"{text}\n\n{what}.{state_of(self.server)}", f"curl -sS -v {urls}")
+        command = "curl -sS " + " --next ".join(self._commands[-2:]) if self._commands else ""
+        what = what[0].upper() + what[1:]
+        fail(cause, f"{text}\n\n{what}.{state_of(self.server)}", command)
 
     # Reading
 
@@ -307,3 +317,22 @@ def talking(server: Server) -> Iterator[Talk]:
             yield Talk(server, sock)
     except ConnectionRefusedError:
         fail("died", f"No connection can be made.{state_of(server)}")
+
+
+def as_curl(request: bytes) -> str:
+    """The options by which curl sends a request like this one; empty if there are none."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    line, *headers = head.decode("latin-1").split("\r\n")
+    words = line.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        return ""
+    method, path, version = words
+    options = {"GET": "-v", "HEAD": "-v -I"}.get(method, f"-v -X {method}")
+    if version == "HTTP/1.0":
+        options += " --http1.0"
+    for header in headers:
+        if not header.startswith("Host:"):
+            options += f" -H {shlex.quote(header)}"
+    if body:
+        options += f" -d {shlex.quote(body.decode('latin-1'))}"
+    return f"{options} {shlex.quote(f'http://127.0.0.1:PORT{path}')}"
