@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 Role = Literal["start", "field", "end", "chunk", "body", "fault"]
 
-LIVE = ("date", "host", "last-modified", "server", "user-agent")
+LIVE = ("date", "last-modified", "server", "user-agent")
 """Fields whose value differs from run to run or from machine to machine, in lower case."""
 
 _START = re.compile(rb"HTTP/\d\.\d (\d{3})\b")
@@ -78,10 +78,11 @@ class Wire:
             text = html.escape(_visible(data, self._most))
             text = text.replace("\\r", _chip("CR")).replace("\\n", _chip("LF"))
             style = f"{_CELL};{_GAP}" if line.first and number else _CELL
+            kind = ' class="live"' if value else ""
             rows.append(
                 f'<tr><td style="{style};{_MONO};{_ROLES[line.role]}">{text}</td>'
-                f'<td style="{style};opacity:.75">{html.escape(line.meaning)}</td>'
-                f'<td class="live" style="{style};opacity:.75">{html.escape(value)}</td></tr>'
+                f'<td{kind} style="{style};opacity:.75">{html.escape(value)}</td>'
+                f'<td style="{style};opacity:.75">{html.escape(line.meaning)}</td></tr>'
             )
         return f'<table style="{_TABLE}">{"".join(rows)}</table>'
 
