@@ -34,6 +34,9 @@ class Workers(Protocol):
     def stop(self) -> None:
         """End what runs."""
 
+    def close(self) -> None:
+        """There is nothing more to run."""
+
 
 @dataclass(frozen=True)
 class ClassReport:
@@ -178,6 +181,8 @@ class _Run:
         except BaseException:
             workers.stop()
             raise
+        finally:
+            workers.close()
         return len(tasks)
 
     def mark(self, student: Student) -> Mark:
@@ -337,6 +342,9 @@ class _LocalWorkers:
         """End the checkers; all that they have started ends with them."""
         self._stop.set()
 
+    def close(self) -> None:
+        pass
+
     def _grade(self, task: Task) -> Graded:
         if self._stop.is_set():
             raise GradingError("the run was stopped")
@@ -352,33 +360,34 @@ def _outcome(future: Future[Graded]) -> Graded | Exception:
 
 def _dask_workers(scheduler: str) -> Workers:
     try:
-        from dask.distributed import Client
+        import distributed
     except ImportError as error:
         raise GradingError(
             "dask.distributed is missing: pip install 'streamlab[dask]', here and on the workers"
         ) from error
     try:
-        client: Any = Client(scheduler, timeout="20s")
+        return _DaskWorkers(distributed, scheduler)
     except (OSError, ValueError) as error:
         raise GradingError(f"there is no dask scheduler at {scheduler}: {error}") from error
-    return _DaskWorkers(client)
 
 
 class _DaskWorkers:
     """The workers of a dask cluster; none of them needs more than this package."""
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
+    def __init__(self, distributed: Any, scheduler: str) -> None:
+        self.client = distributed.Client(scheduler, timeout="20s")
+        self.completed = distributed.as_completed
         self._futures: list[Any] = []
 
     def outcomes(self, tasks: dict[str, Task]) -> Iterator[tuple[str, Graded | Exception]]:
-        from dask.distributed import as_completed as completed
-
         whose = {self.client.submit(grade, task, pure=False): who for who, task in tasks.items()}
         self._futures = list(whose)
-        for future in completed(self._futures):
+        for future in self.completed(self._futures):
             error = future.exception()
             yield whose[future], (future.result() if error is None else error)
 
     def stop(self) -> None:
         self.client.cancel(self._futures)
+
+    def close(self) -> None:
+        self.client.close()
