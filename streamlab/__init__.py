@@ -62,6 +62,7 @@ _HOME = {
     "size_chart": "display",
     "straight_line": "display",
     "sweep_chart": "display",
+    "two_ways_chart": "display",
     "verdicts": "display",
     "wire": "conversation",
 }

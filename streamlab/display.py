@@ -518,6 +518,34 @@ def cost_chart(costs: Mapping[str, float], title: str, shows: Verdicts) -> Chart
         return Chart(figure, title, shows)
 
 
+def two_ways_chart(
+    sizes: Sequence[int],
+    rates: Mapping[str, Sequence[float]],
+    growths: Mapping[str, Sequence[float]],
+    marked: int,
+    title: str,
+    shows: Verdicts,
+) -> Chart:
+    """Two panels over the size of a file (bytes): requests in a CPU second, and memory a client.
+
+    Both have a line for each way of sending it. The size `marked` has a line of its own in both.
+    """
+    with canvas(width=10, height=3.8, panels=2) as (figure, [left, right]):
+        for axes, series in ((left, rates), (right, growths)):
+            for colour, (label, values) in zip(COLOURS, series.items(), strict=False):
+                axes.loglog(sizes, values, "o-", color=colour, markersize=6, label=label)
+            axes.axvline(marked, color=SAND, linewidth=6, alpha=0.35, zorder=0)
+            axes.set_xlabel("size of the file")
+            size_axis(axes.xaxis)
+            axes.legend()
+        left.set(ylabel="requests in a second of CPU")
+        right.set(ylabel="memory for each client")
+        size_axis(right.yaxis)
+        left.set_title(title)
+        figure.set_layout_engine("constrained", wspace=0.08)
+        return Chart(figure, title, shows)
+
+
 def cup_chart(filling: Filling, cup: int, client: int, title: str, shows: Verdicts) -> Chart:
     """How a cup of `cup` bytes filled, client by client; `client` is what one should take (bytes).
 

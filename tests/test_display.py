@@ -37,6 +37,7 @@ from streamlab import (
     straight_line,
     sweep_chart,
     timeline_chart,
+    two_ways_chart,
     verdicts,
 )
 from streamlab.display import Verdicts
@@ -446,6 +447,14 @@ def test_sweep_chart() -> None:
     chunks = [KiB, 16 * KiB, 256 * KiB]
     chart = sweep_chart(chunks, [MiB, 9 * MiB, 9 * MiB], chunks, 16 * KiB, "Title", table())
     is_chart(chart, SAYS)
+
+
+def test_two_ways_chart() -> None:
+    """Rates and memory of two ways over the size of a file."""
+    sizes = [4 * KiB, MiB, 64 * MiB]
+    rates = {"whole": [9000, 3000, 20], "streamed": [9000, 2000, 60]}
+    growths = {"whole": sizes, "streamed": [64 * KiB] * 3}
+    is_chart(two_ways_chart(sizes, rates, growths, MiB, "Title", table()), SAYS)
 
 
 def test_cost_chart() -> None:
