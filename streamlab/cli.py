@@ -238,6 +238,39 @@ def grade(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: `streamlab export r02/ --to moodle --template in.csv --out up.csv`")
+def export(
+    report: Annotated[Path, typer.Argument(help="Folder that `streamlab grade` wrote.")],
+    to: Annotated[str, typer.Option(help="Which gradebook: one of those above.")],
+    out: Annotated[Path, typer.Option(help="File or folder to write.")],
+    template: Annotated[
+        Path | None, typer.Option(help="What the other gradebook exported, to be filled.")
+    ] = None,
+    column: Annotated[str, typer.Option(help="The template's column, if several may be it.")] = "",
+    zero_for_missing: Annotated[
+        bool, typer.Option("--zero-for-missing", help="Who handed in nothing gets 0 points.")
+    ] = False,
+) -> None:
+    """Bring the marks of a report into another gradebook.
+
+    `--to` is one of `canvas`, `moodle`, `moodle-gradebook`, `gradescope`, `nbgrader`.
+    """
+    from streamlab.grading.bridges import export as bring
+    from streamlab.grading.run import marks_of
+
+    marks, students = marks_of(report)
+    lab = labs.find_lab(marks[0].lab if marks else None)
+    exported = bring(
+        *(to, lab, marks, out, template),
+        students=students,
+        column=column,
+        zero_for_missing=zero_for_missing,
+    )
+    for message in exported.messages:
+        typer.echo(message, err=True)
+    typer.echo(f"{exported.target}: {exported.filled} of {len(marks)}")
+
+
 @app.command(epilog="Example: `streamlab release week3.zip --lab 02 --lab 03`")
 def release(
     target: Annotated[Path, typer.Argument(help="The zip file to write.")],

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from streamlab import memory
+from streamlab import memory, sandbox
 from streamlab.files import GiB, size_text
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
@@ -43,7 +43,11 @@ def examine() -> list[Finding]:
         _room_in_memory,
         _room_on_disk,
     ]
-    return [check() for check in checks] + [_descriptors()] + [_tool(name) for name in TOOLS]
+    return (
+        [check() for check in checks]
+        + [_descriptors(), _isolation()]
+        + [_tool(name) for name in TOOLS]
+    )
 
 
 def missing(needs: Iterable[str]) -> list[str]:
@@ -151,6 +155,11 @@ def _descriptors() -> Finding:
     ok = hard == resource.RLIM_INFINITY or hard >= 1024
     limit = "no limit" if hard == resource.RLIM_INFINITY else f"up to {hard}"
     return Finding("descriptors", ok, limit if ok else f"{limit}: 1024 are needed (ulimit -Hn)")
+
+
+def _isolation() -> Finding:
+    reason = sandbox.why_not()
+    return Finding("grading", not reason, reason or "bubblewrap works: a class can be graded")
 
 
 def _tool(name: str) -> Finding:

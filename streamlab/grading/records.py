@@ -88,3 +88,22 @@ def from_lines(lines: Iterable[str]) -> dict[Key, Stored]:
         if alone:
             stored.alone.add(result.check)
     return found
+
+
+def marks_as_json(marks: Iterable[Mark], students: Iterable[Student]) -> str:
+    """All marks and the roster, as `marks.json` keeps them for an export."""
+    everything = {
+        "marks": [asdict(mark) for mark in marks],
+        "roster": [asdict(s) for s in students],
+    }
+    return json.dumps(everything, ensure_ascii=False, indent=1) + "\n"
+
+
+def marks_from_json(text: str) -> tuple[list[Mark], list[Student]]:
+    """The marks and the roster that `marks_as_json` wrote; `ValueError` or `TypeError` if not."""
+    everything = json.loads(text)
+    marks = [
+        Mark(**{**fields, "results": tuple(CheckResult(**each) for each in fields["results"])})
+        for fields in everything["marks"]
+    ]
+    return marks, [Student(**fields) for fields in everything["roster"]]

@@ -15,11 +15,24 @@ from typing import Any, Protocol
 from streamlab import labs, sandbox
 from streamlab.grading import reports
 from streamlab.grading.collect import Collection, Submission, collect, read_roster
-from streamlab.grading.records import Key, Mark, MarkOutcome, Stored, Student, from_lines, to_line
+from streamlab.grading.records import (
+    Key,
+    Mark,
+    MarkOutcome,
+    Stored,
+    Student,
+    from_lines,
+    marks_as_json,
+    marks_from_json,
+    to_line,
+)
 from streamlab.grading.task import Graded, GradingError, Task, archive_of, checks_of, grade
 from streamlab.grading.text import write_text
 from streamlab.labs import Lab
 from streamlab.results import VERSION, CheckResult
+
+MARKS = "marks.json"
+"""In a report: what an export needs of it."""
 
 Told = Callable[[int, int, str], None]
 """Called with how many submissions are done, of how many, and whose was the last."""
@@ -82,11 +95,22 @@ def grade_class(
         workers = _dask_workers(scheduler) if scheduler else _LocalWorkers(jobs)
         graded = run.grade(students, workers, told)
         marks = [run.mark(student) for student in students]
+        write_text(report / MARKS, marks_as_json(marks, students))
         reports.write_gradebook(marks, report / "gradebook.csv")
         for mark in marks:
             reports.write_feedback(lab, mark, report / "feedback")
         reports.write_class_page(lab, marks, report / "class.html", collection.unmatched)
     return ClassReport(marks, collection.unmatched, graded)
+
+
+def marks_of(report: Path) -> tuple[list[Mark], list[Student]]:
+    """The marks and the roster of a report; raises `GradingError` for a folder that is none."""
+    try:
+        return marks_from_json((report / MARKS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise GradingError(
+            f"{report} is no report of streamlab grade, or an interrupted one: {error}"
+        ) from error
 
 
 @contextmanager
