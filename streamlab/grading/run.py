@@ -230,7 +230,8 @@ class _Run:
             notes.insert(0, next(r.evidence for r in results if r.outcome == outcome))
         if outcome == "grader_fault":
             broken = [r.check for r in results if r.outcome == outcome]
-            notes.insert(0, f"the grader failed at {', '.join(broken)}: grade again, or by hand")
+            why = self.faults.get(who) or f"the grader failed at {', '.join(broken)}"
+            notes.insert(0, f"{why}: grade again, or by hand")
         if stored.alone:
             notes.append(f"run again alone: {', '.join(sorted(stored.alone))}")
         return replace(
@@ -399,7 +400,7 @@ class _DaskWorkers:
     """The workers of a dask cluster; none of them needs more than this package."""
 
     def __init__(self, distributed: Any, scheduler: str) -> None:
-        self.client = distributed.Client(scheduler, timeout="20s")
+        self.client = distributed.Client(scheduler, timeout="8s")
         self.completed = distributed.as_completed
         self._futures: list[Any] = []
 

@@ -1,0 +1,382 @@
+"""A class graded: every outcome, interruptions, what is tried again, and other machines.
+
+The lab is a tiny one, so that grading itself is what takes time.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamlab.errors import StreamlabError
+from streamlab.grading import run
+from streamlab.grading.run import ClassReport, grade_class
+from streamlab.grading.task import GradingError, Task, archive_of, checks_of, grade
+from streamlab.labs import Lab
+from streamlab.memory import children_of, group_members
+
+pytestmark = pytest.mark.needs("linux")
+
+MANIFEST = """\
+title = "Twice"
+minutes = 1
+programs = ["twice.py"]
+timing = ["too_slow"]
+[limits]
+data_mib = 128
+[checks.twice]
+kind = "VALUE"
+points = 7
+title = "Twice as much"
+[checks.quick]
+kind = "LIVE"
+points = 3
+title = "Quick"
+[causes]
+wrong_value = "It is not twice as much."
+too_slow = "It takes too long."
+"""
+
+CHECKS = """\
+from pathlib import Path
+
+from streamlab.testing import Workshop, fail
+
+
+def test_twice(workshop: Workshop) -> None:
+    said = workshop.call("twice.py", "twice", 21)
+    if said == "break the checker":
+        raise KeyError(said)
+    if said != 42:
+        fail("wrong_value", f"twice(21) is {said!r}")
+
+
+def test_quick(workshop: Workshop) -> None:
+    text = workshop.program("twice.py").read_text()
+    memory = Path("MEMORY") / str(len(text))
+    if "slow" in text and not memory.exists():
+        memory.touch()
+        fail("too_slow", "slow at the first time")
+    if "always late" in text:
+        fail("too_slow", "slow at all times")
+"""
+
+STUB = "def twice(number):\n    ...\n"
+ANSWERS = {
+    "ann": "def twice(number):\n    return 2 * number\n",
+    "bob": "def twice(number):\n    return number + 2\n",
+    "dan": STUB + "\n",
+    "eve": "def twice(number)\n    return 0\n",
+    "fay": "def twice(number):\n    return 'break the checker'\n",
+    "gus": "# slow\ndef twice(number):\n    return number + number\n",
+    "hal": "# slow, and always late\ndef twice(number):\n    return 2 * number\n",
+}
+EXPECTED = {
+    "ann": ("10", "graded"),
+    "bob": ("3", "graded"),
+    "cat": ("", "missing"),
+    "dan": ("0", "not_attempted"),
+    "eve": ("0", "could_not_run"),
+    "fay": ("", "grader_fault"),
+    "gus": ("10", "graded"),
+    "hal": ("7", "graded"),
+}
+"""Points in the gradebook, and outcome."""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    folder = tmp_path / "42_twice"
+    (folder / ".stub").mkdir(parents=True)
+    (tmp_path / "memory").mkdir()
+    (folder / "lab.toml").write_text(MANIFEST)
+    (folder / "test_lab.py").write_text(CHECKS.replace("MEMORY", str(tmp_path / "memory")))
+    (folder / "twice.py").write_text("raise SystemExit('the solution is nobody else\\'s')\n")
+    (folder / ".stub" / "twice.py").write_text(STUB)
+    return Lab(folder)
+
+
+@pytest.fixture
+def handed_in(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The submissions of a class: of all, or of those whom the mark `students` names."""
+    mark = request.node.get_closest_marker("students")
+    class_ = mark.args if mark else tuple(EXPECTED)
+    folder = tmp_path / "handed-in"
+    folder.mkdir()
+    for who in set(class_) & set(ANSWERS):
+        (folder / who).mkdir()
+        (folder / who / "twice.py").write_text(ANSWERS[who])
+    lines = [f"{who},{who.title()} Lee" for who in class_]
+    (tmp_path / "roster.csv").write_text("\n".join(["student,name", *lines]))
+    return folder
+
+
+def expected(*class_: str) -> dict[str, tuple[str, str]]:
+    return {who: EXPECTED[who] for who in class_}
+
+
+Grade = Callable[..., ClassReport]
+
+
+@pytest.fixture
+def grade_it(tmp_path: Path, lab: Lab, handed_in: Path) -> Grade:
+    def grade_it(**options: object) -> ClassReport:
+        options = {"jobs": 2, "seed": None, **options}
+        return grade_class(handed_in, lab, tmp_path / "roster.csv", tmp_path / "out", **options)
+
+    return grade_it
+
+
+def gradebook(tmp_path: Path) -> dict[str, tuple[str, str]]:
+    with (tmp_path / "out" / "gradebook.csv").open(newline="") as file:
+        return {row["student"]: (row["points"], row["outcome"]) for row in csv.DictReader(file)}
+
+
+def log_lines(tmp_path: Path) -> list[dict[str, object]]:
+    text = (tmp_path / "out" / "results.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_outcome_has_its_row(tmp_path: Path, grade_it: Grade) -> None:
+    report = grade_it()
+    assert gradebook(tmp_path) == EXPECTED
+    assert report.graded == 6  # not: missing, stub
+    details = {mark.student: mark.detail for mark in report.marks}
+    assert "line 1" in details["eve"]
+    assert "grader failed at twice" in details["fay"]
+    assert (tmp_path / "out" / "class.html").stat().st_size > 1000
+    assert len(list((tmp_path / "out" / "feedback").iterdir())) == len(EXPECTED)
+
+
+@pytest.mark.students("ann", "eve")
+def test_each_result_is_written_with_what_it_speaks_of(tmp_path: Path, grade_it: Grade) -> None:
+    grade_it(seed=77)
+    for line in log_lines(tmp_path):
+        assert line["seed"] == 77
+        assert len(str(line["submission"])) == len(str(line["checks"])) == 64
+        assert {"points", "evidence", "checks_version", "student", "outcome"} <= set(line)
+
+
+@pytest.mark.students("bob", "gus", "hal")
+def test_what_failed_for_want_of_time_is_tried_again_alone(tmp_path: Path, grade_it: Grade) -> None:
+    report = grade_it()
+    again = [(line["student"], line["check"]) for line in log_lines(tmp_path) if line["alone"]]
+    assert sorted(again) == [("gus", "quick"), ("hal", "quick")]  # bob is wrong
+    details = {mark.student: mark.detail for mark in report.marks}
+    assert "run again alone: quick" in details["gus"]
+
+
+@pytest.mark.students("bob", "fay")
+def test_again_and_nothing_is_done_twice(tmp_path: Path, grade_it: Grade) -> None:
+    first = grade_it()
+    before = (tmp_path / "out" / "gradebook.csv").read_bytes()
+    second = grade_it()
+    assert second.graded == 1  # the one with a fault of the grader gets another chance
+    assert (tmp_path / "out" / "gradebook.csv").read_bytes() == before
+    assert [m.points for m in first.marks] == [m.points for m in second.marks]
+
+
+@pytest.mark.students("bob", "gus")
+def test_the_same_seed_gives_the_same_marks_elsewhere(
+    tmp_path: Path, lab: Lab, handed_in: Path, grade_it: Grade
+) -> None:
+    grade_it(seed=5)
+    shutil.rmtree(tmp_path / "memory")
+    (tmp_path / "memory").mkdir()
+    grade_class(handed_in, lab, tmp_path / "roster.csv", tmp_path / "other", seed=5, jobs=1)
+    one, other = (tmp_path / each / "gradebook.csv" for each in ("out", "other"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.students("ann", "bob")
+def test_only_a_changed_submission_is_graded_anew(
+    tmp_path: Path, handed_in: Path, grade_it: Grade
+) -> None:
+    grade_it()
+    (handed_in / "bob" / "twice.py").write_text(ANSWERS["ann"] + "\n# now it is right\n")
+    assert grade_it().graded == 1
+    assert gradebook(tmp_path) == {"ann": ("10", "graded"), "bob": ("10", "graded")}
+
+
+@pytest.mark.students("ann", "bob", "eve", "fay")
+def test_interrupted_it_continues_where_it_stopped(tmp_path: Path, grade_it: Grade) -> None:
+    def interrupt(done: int, total: int, who: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        grade_it(jobs=1, told=interrupt)
+    written = {line["student"] for line in log_lines(tmp_path)}
+    assert len(written) == 2
+    with (tmp_path / "out" / "results.jsonl").open("a") as log:
+        log.write('{"student": "bob", "submi')  # torn by the interruption
+    again = grade_it().graded
+    assert again == 2 + ("fay" in written)  # a fault of the grader is not settled
+    assert gradebook(tmp_path) == expected("ann", "bob", "eve", "fay")
+
+
+@pytest.mark.students("ann", "bob")
+def test_killed_it_leaves_nothing_running(tmp_path: Path, lab: Lab, handed_in: Path) -> None:
+    (handed_in / "ann" / "twice.py").write_text("import time\ntime.sleep(60)\n")
+    arguments = [str(handed_in), str(lab.folder), str(tmp_path / "roster.csv")]
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom streamlab.grading.run import grade_class\n"
+        "from streamlab.labs import Lab\nhanded_in, lab, roster, out = map(Path, sys.argv[1:])\n"
+        "grade_class(handed_in, Lab(lab), roster, out, jobs=2)\n"
+    )
+    command = [sys.executable, "-c", program, *arguments, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as grader:
+        try:
+            deadline = time.monotonic() + 30
+            while len(below := group_members(grader.pid)) < 8 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert len(below) >= 8, "no sandbox came up"
+        finally:
+            grader.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 8
+    while (left := [pid for pid in below if _lives(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.students("ann", "bob", "hal")
+def test_stopped_it_leaves_nothing_running(handed_in: Path, grade_it: Grade) -> None:
+    (handed_in / "hal" / "twice.py").write_text("import time\ntime.sleep(60)\n")
+    before = set(children_of(os.getpid()))
+
+    def interrupt(done: int, total: int, who: str) -> None:
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        grade_it(told=interrupt)
+    assert time.monotonic() - began < 20
+    assert set(children_of(os.getpid())) <= before
+
+
+@pytest.mark.students("ann")
+def test_a_report_of_something_else_is_left_alone(
+    tmp_path: Path, lab: Lab, grade_it: Grade
+) -> None:
+    grade_it()
+    before = (tmp_path / "out" / "gradebook.csv").read_bytes()
+    with pytest.raises(GradingError, match="seed"):
+        grade_it(seed=1_000_001)
+    (lab.folder / "test_lab.py").write_text(CHECKS + "\n# another version\n")
+    with pytest.raises(GradingError, match="--out"):
+        grade_it()
+    assert (tmp_path / "out" / "gradebook.csv").read_bytes() == before
+
+
+@pytest.mark.students("ann")
+def test_two_runs_do_not_write_into_one_report(tmp_path: Path, grade_it: Grade) -> None:
+    with (
+        run._report_folder(tmp_path / "out"),
+        pytest.raises(GradingError, match="another run"),
+    ):
+        grade_it()
+
+
+@pytest.mark.students("ann", "bob")
+def test_a_full_disk_is_one_line(tmp_path: Path, grade_it: Grade) -> None:
+    def fill_the_disk(done: int, total: int, who: str) -> None:
+        (tmp_path / "out" / "results.jsonl").rename(tmp_path / "kept")
+        (tmp_path / "out" / "results.jsonl").symlink_to("/dev/full")
+
+    with pytest.raises(GradingError, match="make room"):
+        grade_it(jobs=1, told=fill_the_disk)
+    assert len((tmp_path / "kept").read_text().splitlines()) == 2  # what was known is not lost
+
+
+def test_without_isolation_it_refuses(monkeypatch: pytest.MonkeyPatch, grade_it: Grade) -> None:
+    monkeypatch.setattr(run.sandbox, "why_not", lambda: "bwrap is missing")
+    with pytest.raises(GradingError, match=r"bwrap is missing.*--unsafe"):
+        grade_it()
+
+
+@pytest.mark.students("ann", "bob", "cat")
+def test_told_to_it_grades_without(tmp_path: Path, grade_it: Grade) -> None:
+    grade_it(unsafe=True)
+    assert gradebook(tmp_path) == expected("ann", "bob", "cat")
+
+
+# On other machines
+
+
+def task_of(lab: Lab, **changes: object) -> Task:
+    archive = archive_of(lab)
+    fields = {
+        "lab": lab.name,
+        "archive": archive,
+        "checks": checks_of(archive),
+        "programs": {"twice.py": ANSWERS["ann"].encode()},
+        "seed": 1,
+        "only": ("twice", "quick"),
+    }
+    return Task(**{**fields, **changes})
+
+
+def test_a_task_needs_nothing_beside_itself(lab: Lab, tmp_path: Path) -> None:
+    task = task_of(lab)
+    shutil.rmtree(lab.folder)
+    assert [result.outcome for result in grade(task).results] == ["passed", "passed"]
+
+
+def test_a_lab_without_its_programs_is_always_the_same_archive(lab: Lab) -> None:
+    first = archive_of(lab)
+    (lab.folder / "twice.py").write_text("# somebody works on it")
+    os.utime(lab.folder / "lab.toml", (0, 0))
+    assert archive_of(lab) == first
+    assert b"nobody else" not in first
+
+
+def test_other_checks_are_refused(lab: Lab) -> None:
+    with pytest.raises(GradingError, match="another version"):
+        grade(task_of(lab, checks="0" * 64))
+    with pytest.raises(GradingError, match="another version"):
+        grade(task_of(lab, archive=archive_of(lab) + b"\0"))
+
+
+@pytest.mark.students("ann")
+def test_a_scheduler_that_is_not_there(grade_it: Grade) -> None:
+    with pytest.raises(StreamlabError, match="no dask scheduler"):
+        grade_it(scheduler="tcp://127.0.0.1:1")
+
+
+@pytest.mark.students("ann", "bob", "eve", "gus")
+def test_dask_workers_that_die_lose_nothing(tmp_path: Path, grade_it: Grade) -> None:
+    """Two workers, one of which is killed as soon as the first submission is done."""
+    from distributed import LocalCluster
+
+    killed = []
+
+    def kill_one(done: int, total: int, who: str) -> None:
+        if not killed:
+            killed.append(next(iter(cluster.workers.values())).pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        report = grade_it(scheduler=cluster.scheduler_address, told=kill_one)
+    assert killed
+    assert report.graded == 4
+    assert gradebook(tmp_path) == expected("ann", "bob", "eve", "gus")
