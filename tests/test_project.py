@@ -41,7 +41,7 @@ LAYERS = [
     {"clients"},
     {"server"},
     {"sandbox", "supervise", "serve"},
-    {"memory"},
+    {"memory", "seccomp"},
     {"files", "results"},
     {"errors"},
 ]
@@ -126,11 +126,20 @@ def test_no_package_is_pinned_twice_for_one_machine() -> None:
             assert len(fitting) <= 1, f"{name} on {machine}"
 
 
+UNPINNED = {"nbgrader"}
+"""Extras outside the one list: nbgrader would add its extensions to every student's JupyterLab."""
+
+
 @pytest.mark.parametrize(
     "wanted",
     [
         *PROJECT["project"]["dependencies"],
-        *(each for group in PROJECT["project"]["optional-dependencies"].values() for each in group),
+        *(
+            each
+            for name, group in PROJECT["project"]["optional-dependencies"].items()
+            for each in group
+            if name not in UNPINNED
+        ),
     ],
 )
 def test_every_dependency_is_pinned_within_its_range(wanted: str) -> None:
