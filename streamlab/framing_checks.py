@@ -48,7 +48,8 @@ from streamlab.testing import fail
 def laid(server: Server, draw: Random, size: int, ending: str = ".bin") -> Wanted:
     """A new file of `size` bytes below the server's root; one can read where each is from."""
     name = name_of(draw, ending)
-    body = b"".join(b"byte %d of %s\n" % (at, name.encode()) for at in range(0, size, 20))[:size]
+    lines = (f"byte {at} of {name} \u00b7\n".encode() for at in range(0, size, 20))
+    body = b"".join(lines)[:size]
     (server.root / name).write_bytes(body)
     return Wanted(f"/{name}", body)
 
@@ -80,6 +81,7 @@ TYPES = {
     ".png": {"image/png"},
     ".pdf": {"application/pdf"},
     ".mp4": {"video/mp4"},
+    ".tar.gz": {"application/gzip", "application/x-gzip", "application/octet-stream", ""},
     "": {"application/octet-stream", ""},
 }
 """The content types of a file by its ending; an empty one: none need be said."""
@@ -541,7 +543,7 @@ def reports_are_chunked(server: Server, draw: Random) -> None:
     file = laid(server, draw, 800, ".css")
     reports = [report_of(lines) for lines in (0, 1, 9, 30, draw.randrange(800, 3000))]
     with talking(server) as talk:
-        for wanted in draw.sample(reports, len(reports)):
+        for wanted in (reports[-1], *draw.sample(reports, len(reports))):
             talk.say(wanted.request())
             answer = talk.hear()
             if (answer.header("transfer-encoding") or "").lower() != "chunked":
@@ -703,6 +705,7 @@ def departures_leave_nothing(server: Server, draw: Random) -> None:
                     talk.say(half)
             with talking(server) as talk:
                 talk.say(upload)
-                talk.hear()
+                talk.sock.shutdown(socket.SHUT_WR)
+                _has_news(talk.sock, 1)
 
     survives_departures(server, draw, clients=20, besides=leave)

@@ -216,13 +216,18 @@ def send_error(connection: socket.socket, request: Request, status: str, *fields
 
 def send_file(connection: socket.socket, request: Request, path: Path) -> None:
     """A file is as long as it is at this moment."""
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        fields = f"Content-Type: {kind}", f"Content-Length: {size}"
+        fields = f"Content-Type: {kind_of(path)}", f"Content-Length: {size}"
         send_head(connection, request, "200 OK", *fields)
         if request.method != "HEAD":
             pour(connection, file, size)
+
+
+def kind_of(path: Path) -> str:
+    """A file's type by its ending. What is packed is no longer what is inside."""
+    kind, packing = mimetypes.guess_type(path.name)
+    return kind if kind and not packing else "application/octet-stream"
 
 
 def pour(connection: socket.socket, file: BinaryIO, size: int) -> None:
