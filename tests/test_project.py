@@ -32,6 +32,7 @@ LAYERS = [
     {"display", "conversation"},
     {"leaky_checks"},
     {"client_checks"},
+    {"hybrid_checks"},
     {"framing_checks"},
     {"talk"},
     {"checks", "origin"},
