@@ -21,7 +21,7 @@ from random import Random
 
 import psutil
 
-from streamlab.clients import Crowd, Download, Job, Pace, download
+from streamlab.clients import OVERDUE, Crowd, Download, Job, Pace, download
 from streamlab.errors import DownloadError, MeterError
 from streamlab.files import GiB, KiB, MiB, SampleFile, TiB, random_file, size_text, sparse_file
 from streamlab.memory import (
@@ -41,6 +41,8 @@ PATIENCE = 15.0
 """Seconds that a download may take before it counts as hanging."""
 POURING = 30.0
 """The same for hundreds of MiB."""
+LONGEST = 64 * MiB
+"""Bytes of an answer after which nobody waits for its end any more."""
 BUSY = 0.12
 """CPU seconds in a second that nobody who waits needs, and who spins gets on a crowded machine."""
 
@@ -429,7 +431,8 @@ def survives_departures(
 def _visit(server: Server, file: SampleFile, clients: int, pace: Pace) -> None:
     with crowd(server, file, clients, pace, CHUNK, POURING) as many:
         for _ in range(clients):  # not at once: that would test the length of the accept queue
-            many.arrive_one()
+            if many.arrive_one().error:
+                break
         results = many.finish()
     errors = [each.error for each in results if each.error]
     if errors and server.running:
@@ -526,7 +529,7 @@ def ask_over(
             sock.sendall(piece)
             time.sleep(pause)
     deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and len(raw) <= LONGEST:
         complete = _complete(raw)
         sock.settimeout(0.2 if complete else patience)
         try:
@@ -580,7 +583,7 @@ def read_answer(raw: bytes, closed: bool) -> RawAnswer:
         body, ended, problem = _read_chunks(rest)
         return answer(problem, body, ended)
     if length is not None:
-        if not (length.isascii() and length.isdigit()):
+        if not re.fullmatch("[0-9]{1,30}", length):
             return answer(f"Content-Length is {length[:40]!r}, not a number")
         missing = int(length) - len(rest)
         if missing < 0:
@@ -593,26 +596,28 @@ def read_answer(raw: bytes, closed: bool) -> RawAnswer:
 
 def _read_chunks(rest: bytes) -> tuple[bytes, bool, str]:
     """The data of a chunked body so far, whether its last chunk has come, and what is wrong."""
-    body = b""
-    while True:
-        line, end, after = rest.partition(b"\r\n")
-        if not end:
-            return body, False, ""
+    body = bytearray()
+    at = 0  # each byte is looked at once: there may be a million chunks
+    while (end := rest.find(b"\r\n", at)) >= 0:
+        line = rest[at:end]
         size_part = line.partition(b";")[0]
-        if not re.fullmatch(rb"[0-9A-Fa-f]+", size_part):
-            return body, False, f"{line[:40]!r} is no chunk size"
-        size = int(size_part, 16)
+        if not re.fullmatch(rb"[0-9A-Fa-f]{1,30}", size_part):
+            return bytes(body), False, f"{line[:40]!r} is no chunk size"
+        size, at = int(size_part, 16), end + 2
         if size == 0:
+            after = rest[at:]
             if after.startswith(b"\r\n"):
-                extra = after[2:]
-                return body, True, f"{len(extra)} bytes follow the last chunk" if extra else ""
-            return body, b"\r\n\r\n" in after, ""
-        if len(after) < size + 2:
-            return body + after[:size], False, ""
-        if after[size : size + 2] != b"\r\n":
-            return body, False, "a chunk does not end with CR LF"
-        body += after[:size]
-        rest = after[size + 2 :]
+                extra = len(after) - 2
+                told = f"{extra} bytes follow the last chunk" if extra else ""
+                return bytes(body), True, told
+            return bytes(body), b"\r\n\r\n" in after, ""
+        if len(rest) < at + size + 2:
+            return bytes(body + rest[at : at + size]), False, ""
+        if rest[at + size : at + size + 2] != b"\r\n":
+            return bytes(body), False, "a chunk does not end with CR LF"
+        body += rest[at : at + size]
+        at += size + 2
+    return bytes(body), False, ""
 
 
 def request_for(path: str, *headers: str) -> bytes:
@@ -816,8 +821,18 @@ def crowd(
     """Clients for a file of a server."""
     port = int(server.url.rpartition(":")[2])
     job = Job(port, file.url, clients, pace, str(file.path), first=first, timeout=timeout)
-    with Crowd(job) as many:
-        yield many
+    try:
+        with Crowd(job) as many:
+            yield many
+    except DownloadError as error:
+        if OVERDUE not in str(error):
+            raise
+        fail(
+            "no_answer",
+            f"{clients} clients of {file.url} ({size_text(file.size)}) were answered so slowly "
+            f"that their time was up: {error}.{state_of(server)}",
+            curl(server, file.url),
+        )
 
 
 class Trace:

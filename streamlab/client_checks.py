@@ -31,7 +31,7 @@ from streamlab.files import KiB, MiB, SampleFile, size_text, sparse_file
 from streamlab.memory import bytes_written, memory_of
 from streamlab.origin import Answer, Bomb, Framing, Origin, block_of
 from streamlab.server import Finished
-from streamlab.testing import Workshop, fail
+from streamlab.testing import Workshop, fail, files_below
 
 CLIENT = "client.py"
 CHUNK = 64 * KiB
@@ -104,7 +104,7 @@ class Run:
             lines.append("It had not ended when its time was up, and was ended.")
         else:
             lines.append(f"It ended with status {self.status}.")
-        if self.output.is_file():
+        if _is_plain(self.output):
             lines.append(f"{self.output.name} has {self.output.stat().st_size} bytes.")
         else:
             lines.append(f"There is no {self.output.name}.")
@@ -219,7 +219,8 @@ class Bench:
 
     def call(self, arguments: Sequence[str]) -> Finished:
         """Run the client with any arguments."""
-        return self.workshop.run(CLIENT, *arguments, timeout=PATIENCE, cwd=self.base)
+        folder = tempfile.mkdtemp(dir=self.base)
+        return self.workshop.run(CLIENT, *arguments, timeout=PATIENCE, cwd=folder)
 
     def _start(
         self,
@@ -285,7 +286,7 @@ def expect(run: Run, cause: str, refused: str = "refuses_good") -> None:
 
 def difference(output: Path, body: bytes | Path) -> str:
     """In what OUTPUT is not `body`; empty if they are equal."""
-    if not output.is_file() or output.is_symlink():
+    if not _is_plain(output):
         return f"There should be a file {output.name}."
     blocks: Iterator[bytes]
     if isinstance(body, bytes):
@@ -307,6 +308,11 @@ def difference(output: Path, body: bytes | Path) -> str:
                 return f"Byte {at + same} of {output.name} is not as it was sent."
             at += len(block)
     return ""
+
+
+def _is_plain(output: Path) -> bool:
+    """Whether a program left a file there, and not a link to somebody else's."""
+    return output.is_file() and not output.is_symlink()
 
 
 def blocks_of(path: Path) -> Iterator[bytes]:
@@ -428,7 +434,7 @@ def _gzip_run(bench: Bench, bomb: Bomb) -> _Treated:
 
 
 def _is_inflated(output: Path, bomb: Bomb) -> bool:
-    if not output.is_file() or output.stat().st_size != bomb.size:
+    if not _is_plain(output) or output.stat().st_size != bomb.size:
         return False
     return all(block == bomb.block for block in blocks_of(output))
 
@@ -535,7 +541,7 @@ def receiving_stops(
 def _files_in(folder: Path) -> int:
     """The bytes of all files below a folder."""
     total = 0
-    for path in folder.rglob("*"):
+    for path in files_below(folder):
         with suppress(OSError):  # renamed or removed since it was listed
             status = path.lstat()
             total += status.st_size if stat.S_ISREG(status.st_mode) else 0
@@ -725,7 +731,7 @@ def _expect_clean(run: Run) -> None:
             fail("destroys_older", f"{run.evidence}\n\n{why}", run.by_hand)
     others = [
         path.relative_to(run.folder).as_posix()
-        for path in run.folder.rglob("*")
+        for path in files_below(run.folder)
         if path not in (run.output, run.folder / "tmp")
     ]
     if others:

@@ -35,11 +35,16 @@ Pace = Literal["fast", "slow", "stalled", "leaving"]
 client has its own, then reads the rest. `stalled`: the same, but never reads the rest. `leaving`:
 takes its first bytes and closes the connection."""
 
+OVERDUE = "no answer in"
+"""How the error begins of a crowd that had to be ended, for its time was up."""
+
 PIECE = 256 * KiB
 FIRST = 64 * KiB
 """Bytes that a client takes before it waits or leaves (less when the body is smaller)."""
 
 _HEAD_LIMIT = 64 * KiB
+_LONGEST_NUMBER = 30
+"""Digits: Python refuses to read thousands of them."""
 _RECEIVE_BUFFER = 256 * KiB
 _ALL_RECEIVE_BUFFERS = 64 * MiB
 """Of a whole crowd. The kernel has room for so many bytes in all TCP sockets and no more
@@ -159,7 +164,7 @@ class Crowd:
         line = self._process.stdout.readline()
         if not line:
             why = self._process.stderr.read().strip().splitlines()
-            raise DownloadError(why[-1] if why else f"no answer in {self.job.timeout:g} s")
+            raise DownloadError(why[-1] if why else f"{OVERDUE} {self.job.timeout:g} s")
         event, content = json.loads(line)
         if event != expected:
             raise DownloadError(content)
@@ -286,7 +291,7 @@ class _Client:
         parts = status_line.split(" ", 2)
         if not parts[0].startswith("HTTP/") or len(parts) < 2 or not parts[1].isdecimal():
             raise DownloadError(f"the answer begins with {status_line[:60]!r}, not with HTTP/1.1")
-        self.result.status = int(parts[1])
+        self.result.status = _number(parts[1], 10, "the status")
         pairs = (line.partition(":") for line in lines)
         self.result.headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
 
@@ -304,6 +309,8 @@ async def _unchunked(sock: socket.socket, rest: bytes) -> AsyncIterator[bytes]:
 
     while True:
         while b"\r\n" not in buffer:
+            if len(buffer) > _HEAD_LIMIT:
+                raise DownloadError("no CR LF ends the line of a chunk's size")
             await more()
         line, _, _ = buffer.partition(b"\r\n")
         left = _number(line.split(b";")[0].strip().decode("latin-1"), 16, "a chunk's size")
@@ -372,7 +379,7 @@ def _one_line(error: Exception) -> str:
 
 def _number(text: str, base: int, what: str) -> int:
     digits = string.hexdigits if base == 16 else string.digits
-    if not text or text.strip(digits):
+    if not text or text.strip(digits) or len(text) > _LONGEST_NUMBER:
         raise DownloadError(f"{what} is {text[:60]!r}, which is no number")
     return int(text, base)
 

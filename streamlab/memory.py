@@ -40,6 +40,8 @@ class Memory:
 
     private: int
     resident: int
+    tables: int = 0
+    """What the kernel needs to map it, which grows also where nothing but zeros is read."""
 
 
 def memory_of(pid: int) -> Memory:
@@ -58,6 +60,34 @@ def memory_of(pid: int) -> Memory:
         private=sum(reading.private for reading in readings),
         resident=sum(reading.resident for reading in readings),
     )
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process and all that descend from it cost together."""
+
+    held: int
+    """Bytes: private memory, page tables, and what the kernel may keep for their sockets."""
+    tasks: int
+    """Processes and threads."""
+
+
+SOCKET = 256 * 1024
+"""What a footprint reckons for a socket, in bytes: a buffer of the usual size (socket(7))."""
+
+
+def footprint_of(pid: int) -> Footprint:
+    """Look at all processes that descend from `pid`, and at their sockets, each once (Linux)."""
+    held = tasks = 0
+    sockets: set[str] = set()
+    for member in group_members(pid):
+        if (reading := _read_one(member)) is not None:
+            held += reading.private + reading.tables
+        with suppress(OSError):
+            tasks += (PROC / str(member) / "task").stat().st_nlink - 2
+        with suppress(MeterError):
+            sockets.update(each for each in open_files(member) if each.startswith("socket:"))
+    return Footprint(held + SOCKET * len(sockets), tasks)
 
 
 def high_water(pid: int) -> int | None:
@@ -131,7 +161,7 @@ def _transferred(pid: int, counter: str) -> int | None:
     total = 0
     for member in group_members(pid):
         with suppress(OSError):
-            text = (PROC / str(member) / "io").read_text()
+            text = _read(PROC / str(member) / "io")
             total += int(re.findall(rf"^{counter}: (\d+)", text, re.MULTILINE)[0])
     return total
 
@@ -145,7 +175,7 @@ def positions(pid: int, file: Path) -> list[int]:
             for descriptor in (folder / "fd").iterdir():
                 with suppress(OSError):  # closed since it was listed
                     if descriptor.readlink() == file.resolve():
-                        text = (folder / "fdinfo" / descriptor.name).read_text()
+                        text = _read(folder / "fdinfo" / descriptor.name)
                         found.append(int(text.split()[1]))
     return found
 
@@ -257,24 +287,33 @@ def _read_one(pid: int) -> Memory | None:
     """One process of a group; None if it has ended (a zombie has no memory either)."""
     try:
         status = _status(pid)
-        rollup = (PROC / str(pid) / "smaps_rollup").read_text()
+        rollup = _read(PROC / str(pid) / "smaps_rollup")
     except (MeterError, OSError, KeyError):
         return None
     found = re.search(r"^Pss_Anon:\s+(\d+) kB", rollup, re.MULTILINE)
     anonymous = int(found[1]) * 1024 if found else status["RssAnon"]
-    return Memory(private=anonymous + status["RssShmem"], resident=status["VmRSS"])
+    return Memory(
+        private=anonymous + status["RssShmem"],
+        resident=status["VmRSS"],
+        tables=status.get("VmPTE", 0),
+    )
 
 
 def _status(pid: int) -> dict[str, int]:
     """The sizes in `/proc/PID/status`, in bytes."""
     try:
-        text = (PROC / str(pid) / "status").read_text()
+        text = _read(PROC / str(pid) / "status")
     except OSError as error:
         raise MeterError(f"process {pid} is gone: look at its log, then start it again") from error
     sizes = {key: int(kib) * 1024 for key, kib in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)}
     if "VmRSS" not in sizes:
         raise MeterError(f"process {pid} has ended: look at its log, then start it again")
     return sizes
+
+
+def _read(file: Path) -> str:
+    """A file of `/proc`. A process gives itself a name, of any bytes: it must not stop a reader."""
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 def _processes() -> list[tuple[int, int, int]]:
@@ -285,7 +324,7 @@ def _processes() -> list[tuple[int, int, int]]:
             if entry.name.isdecimal():
                 with suppress(OSError):  # ended since it was listed
                     # The name (field 2) may hold spaces and brackets: count from the last one.
-                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                    fields = _read(entry / "stat").rpartition(")")[2].split()
                     found.append((int(entry.name), int(fields[1]), int(fields[2])))
     return found
 

@@ -11,8 +11,9 @@ Two layers, both made by bubblewrap (bwrap(1)), as root and as an ordinary user:
   processes end with it.
 
 The kernel's limits are those of the cup. What they can't say, because it concerns all processes
-together, the supervisor watches: the memory they hold. Where the host delegates a cgroup (v2), the
-kernel bounds that as well.
+together, the supervisor watches: the memory they hold, and how many they are, for root's number is
+never bounded. Kinds of memory that no process is seen to hold are forbidden (see
+`streamlab.seccomp`). Where the host delegates a cgroup (v2), the kernel bounds all that as well.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from streamlab.memory import PROC, own_group
 
 SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"),
-    *("/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types", "/etc/ssl", "/etc/alternatives"),
+    *("/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types", "/etc/alternatives"),
+    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf"),
 )
 """What every sandbox sees of the system, where it exists: programs, and what they need to run."""
 
@@ -73,6 +75,8 @@ class Sandbox:
         """The command that runs `command` in the sandbox, in the folder `cwd`."""
         small = ("--size", str(self.tmp_mib * MiB), "--tmpfs")
         wrapped = [
+            # Its first process is bubblewrap itself, and shows the environment that it was given.
+            *("env", "-i"),
             *(bwrap(), "--die-with-parent", "--disable-userns", "--cap-drop", "ALL"),
             *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
             *("--uid", "1000", "--gid", "1000", "--hostname", "localhost"),
@@ -80,8 +84,9 @@ class Sandbox:
             *("--proc", str(PROC), "--dev", "/dev", *small, "/dev/shm", *small, "/tmp"),
             *_bound("--ro-bind", [*_python(), *self.readable]),
             *_bound("--bind", self.writable),
-            # The places that bubblewrap mounts the others on are tmpfs without a size.
-            *("--remount-ro", "/dev", "--remount-ro", "/"),
+            # The places that bubblewrap mounts the others on are tmpfs without a size; and the
+            # kernel's settings below PROC are root's to change, even without capabilities.
+            *("--remount-ro", "/dev", "--remount-ro", str(PROC), "--remount-ro", "/"),
             "--clearenv",
         ]
         for name, value in {**ENVIRONMENT, **environment}.items():

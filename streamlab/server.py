@@ -33,7 +33,7 @@ NOT_LISTENING = "did not listen within"
 READY = 10.0
 """Seconds that a server gets from its start to its first line."""
 
-_LISTENING = re.compile(r"^listening on http://127\.0\.0\.1:(\d+)/?\s*$", re.MULTILINE)
+_LISTENING = re.compile(r"^listening on http://127\.0\.0\.1:([0-9]{1,5})/?\s*$", re.MULTILINE)
 _LOG_TAIL = 4000
 _LOG_PART = 256 * KiB
 
@@ -225,7 +225,7 @@ class Server:
 
     def _announced_port(self) -> int | None:
         found = _LISTENING.search(self.log())
-        return int(found[1]) if found else None
+        return int(found[1]) if found and int(found[1]) < 2**16 else None
 
     def _take_events(self) -> None:
         with suppress(queue.Empty):
@@ -326,6 +326,8 @@ def _supervised(
         supervise += ["--cup", json.dumps(cup.limits())]
     if sandbox is not None:
         supervise += ["--most", str(sandbox.memory_mib * MiB)]
+        if sandbox.nproc is not None:
+            supervise += ["--tasks", str(sandbox.nproc)]
         command = sandbox.wrap(command, environment, cwd)
         environment, cwd = {}, None
     # Under pytest it runs as it does elsewhere: nothing tells it apart.

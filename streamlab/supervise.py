@@ -5,7 +5,8 @@ restarted or was killed, the server's whole process group gets SIGTERM and, 2 s 
 It runs CMD in a session of its own, with its output in a log file and, where told to, in a cup:
 resource limits that leave no room for a whole file. It writes two JSON lines to its standard
 output: `{"pid": N}` once CMD runs, and `{"exit": STATUS}` when CMD has ended by itself.
-Told how much CMD's processes may hold together, it ends them all when they hold more.
+Told how much CMD's processes may hold together, it forbids them what could not be seen (see
+`streamlab.seccomp`), and ends them all when they hold more, or are more than they may be.
 Should this process itself be killed, which nobody can catch, Linux kills CMD with it. Processes
 that have left CMD's group become its children when their parent ends (Linux), and end with it too.
 
@@ -29,6 +30,9 @@ from contextlib import suppress
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 
+_OWN_TASKS = 16
+"""Processes and threads that are not CMD's own: this one's, and those of what shuts CMD in."""
+
 _POSIX = os.name == "posix"
 _PR_SET_PDEATHSIG = 1
 """From <sys/prctl.h>: the signal that a process gets when its parent ends."""
@@ -50,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=_POSIX,
-                preexec_fn=_preparation(json.loads(options.cup)) if _POSIX else None,
+                preexec_fn=_preparation(options) if _POSIX else None,
             )
         except (OSError, subprocess.SubprocessError) as error:
             log.write(f"could not start {options.command[0]}: {error}\n".encode())
@@ -59,9 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     reporter = threading.Thread(target=_report_exit, args=(child,), daemon=True)
     reporter.start()
     if options.most is not None:
-        threading.Thread(
-            target=_watch_memory, args=(child.pid, options.most, options.log), daemon=True
-        ).start()
+        threading.Thread(target=_watch, args=(child.pid, options), daemon=True).start()
     with suppress(KeyboardInterrupt):
         while sys.stdin.buffer.read(4096):
             pass
@@ -78,6 +80,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--log", default=os.devnull, help="file for the output of CMD")
     parser.add_argument("--cup", default="{}", help='limits as JSON, {"RLIMIT_DATA": bytes, ...}')
     parser.add_argument("--most", type=int, help="bytes of memory for all of CMD's processes")
+    parser.add_argument("--tasks", type=int, help="processes and threads that CMD's may be")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- CMD [ARGUMENT ...]")
     options = parser.parse_args(arguments)
     if options.command[:1] == ["--"]:
@@ -87,10 +90,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _preparation(limits: dict[str, int]) -> Callable[[], None]:
+def _preparation(options: argparse.Namespace) -> Callable[[], None]:
     """What the child does before it becomes CMD: tie its life to this process, set its limits."""
     import resource
 
+    limits: dict[str, int] = json.loads(options.cup)
+    shut = None
+    if options.most is not None:
+        from streamlab.seccomp import shutting  # not before: this process stays small
+
+        shut = shutting()
     supervisor = os.getpid()
     # The signal comes when the *thread* that started the child ends: here, the main thread.
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
@@ -106,6 +115,8 @@ def _preparation(limits: dict[str, int]) -> Callable[[], None]:
             if hard != resource.RLIM_INFINITY:
                 value = min(value, hard)
             resource.setrlimit(which, (value, value))
+        if shut is not None:
+            shut()
 
     return prepare
 
@@ -127,16 +138,21 @@ def _report_exit(child: subprocess.Popen[bytes]) -> None:
         _tell(exit=child.wait())
 
 
-def _watch_memory(pid: int, most: int, log: str) -> None:
-    """End CMD's processes once they hold more than `most` bytes together: no limit can say that."""
-    from streamlab.memory import memory_of  # not before: this process stays small
+def _watch(pid: int, options: argparse.Namespace) -> None:
+    """End CMD's processes once they hold or are more than they may: no limit can say all that."""
+    from streamlab.memory import footprint_of  # not before: this process stays small
 
     while True:
         with suppress(Exception):  # a process that ends while it is read must not end the watch
-            if memory_of(os.getpid()).private > most:
-                words = f"\nended from outside: it held more than {most >> 20} MiB of memory\n"
-                with open(log, "ab") as file:
-                    file.write(words.encode())
+            found = footprint_of(os.getpid())
+            why = ""
+            if found.held > options.most:
+                why = f"held more than {options.most >> 20} MiB of memory"
+            elif options.tasks is not None and found.tasks > options.tasks + _OWN_TASKS:
+                why = f"had more than {options.tasks} processes and threads"
+            if why:
+                with open(options.log, "ab") as file:
+                    file.write(f"\nended from outside: it {why}\n".encode())
                 os.killpg(pid, signal.SIGKILL)
                 return
         time.sleep(0.1)

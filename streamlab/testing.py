@@ -7,6 +7,7 @@ is loaded by pytest wherever streamlab is installed, and does nothing for other 
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import json
@@ -31,7 +32,7 @@ from streamlab.files import KiB
 from streamlab.labs import Lab
 from streamlab.results import CheckResult, Outcome
 from streamlab.sandbox import Sandbox, make_group
-from streamlab.server import Finished, Server, run_program
+from streamlab.server import NOT_LISTENING, Finished, Server, run_program
 
 LONGEST = 512 * KiB
 """What a student's program may be long, in bytes."""
@@ -66,8 +67,9 @@ Launch = Callable[..., Server]
 class Workshop:
     """A copy of a lab's folder to run programs in, so that nothing they do to it is lost work.
 
-    `folder` is that copy, `root` where the files to serve lie, `outputs` where programs may write,
-    and `private` what they have no business with. In a sandbox that is enforced.
+    `folder` is that copy, `root` where the files to serve lie (what is beside it they can read, and
+    should not), `outputs` where programs may write, and `private` what they have no business with.
+    In a sandbox that is enforced; `broken` are programs known not to listen in time, and why.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Workshop:
         scratch: Path,
         shut_in: Path | None = None,
         within: Path | None = None,
+        broken: dict[str, str] | None = None,
     ) -> None:
         self.lab = lab
         self.folder = scratch / "desk"
@@ -87,7 +90,7 @@ class Workshop:
         )
         for name, path in replaced.items():
             shutil.copy2(path, self.folder / name)
-        self.root = Path(tempfile.mkdtemp(dir=scratch))
+        self.root = Path(tempfile.mkdtemp(dir=tempfile.mkdtemp(dir=scratch)))
         self.private = Path(tempfile.mkdtemp(dir=scratch))
         self.outputs = Path(tempfile.mkdtemp(dir=shut_in or scratch))
         self.sandbox: Sandbox | None = None
@@ -97,12 +100,12 @@ class Workshop:
                 name = f"check-{uuid.uuid4().hex}"
                 self._group = make_group(within, name, Sandbox.memory_mib + OVERHEAD, 2 * PROCESSES)
             self.sandbox = Sandbox(
-                readable=(str(self.folder), str(self.root)),
+                readable=(str(self.folder), str(self.root.parent)),
                 writable=(str(self.outputs),),
                 nproc=lab.limits.nproc or PROCESSES,
                 cgroup=str(self._group or ""),
             )
-        self._broken: dict[str, str] = {}
+        self._broken = {} if broken is None else broken
         self._servers: list[Server] = []
 
     def program(self, name: str) -> Path:
@@ -113,7 +116,8 @@ class Workshop:
         if file.stat().st_size > LONGEST:
             raise CouldNotRun(f"{name} is larger than {LONGEST >> 10} KiB: it is no program")
         try:
-            compile(file.read_text(encoding="utf-8"), name, "exec")
+            # No further than the grammar: to compile "x" * 10**9 takes the memory of this process.
+            compile(file.read_bytes(), name, "exec", ast.PyCF_ONLY_AST)
         except (MemoryError, RecursionError) as error:
             raise CouldNotRun(f"{name} is nested too deeply for Python to read") from error
         except SyntaxError as error:
@@ -131,30 +135,41 @@ class Workshop:
         if name in self._broken:
             raise CouldNotRun(self._broken[name])
         file = self.program(name)
-        server = Server(file, self.root, **{**self._options(), "probe": False, **options})
+        server = Server(file, self.root, **{"probe": False, **self._options(options)})
         self._servers.append(server)
         try:
             return server.start()
         except ServerError as error:
-            self._broken[name] = str(error).replace(str(self.folder) + "/", "")
-            raise CouldNotRun(self._broken[name]) from error
+            words = str(error).replace(str(self.folder) + "/", "")
+            if server.exit_status is None and NOT_LISTENING not in words:
+                raise  # what runs the program has failed, and not the program
+            self._broken[name] = words
+            raise CouldNotRun(words) from error
 
     def run(self, name: str, *arguments: str, timeout: float = 30.0, **options: Any) -> Finished:
         """Run a program to its end, in the lab's cup; options as for `run_program`."""
         command = [sys.executable, str(self.program(name)), *arguments]
-        return run_program(command, timeout=timeout, **{**self._options(), **options})
+        return run_program(command, timeout=timeout, **self._options(options))
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a program: those given, and what the lab and the sandbox add to them."""
         # A limit on processes counts all those of this user, so it only makes sense in a sandbox.
-        cup = replace(self.lab.limits, nproc=None)
-        if self.sandbox is not None:
+        cup = options.get("cup", replace(self.lab.limits, nproc=None))
+        sandbox = self.sandbox
+        if sandbox is not None:
             cup = replace(
                 cup,
                 nofile=cup.nofile or 1024,
                 cpu_s=cup.cpu_s or 60,
                 fsize_mib=cup.fsize_mib or 512,
             )
-        return {"cup": cup, "cwd": self.folder, "sandbox": self.sandbox}
+            imported = options.get("environment", {}).get("PYTHONPATH", "")
+            readable = (*sandbox.readable, *filter(None, imported.split(os.pathsep)))
+            # Several programs may run at once, and the checker writes beside them: each one may
+            # change the folder that it runs in, and could else put a link where another one is due.
+            writable = (str(options["cwd"]),) if "cwd" in options else sandbox.writable
+            sandbox = replace(sandbox, readable=readable, writable=writable)
+        return {"cwd": self.folder, **options, "cup": cup, "sandbox": sandbox}
 
     def call(self, name: str, function: str, *numbers: float) -> object:
         """What a function of a program returns, called in a process of its own.
@@ -176,13 +191,17 @@ class Workshop:
         told = read_untrusted(answer, 4096)
         if told is None:
             words = finished.output.strip().splitlines()
-            how = words[-1] if words else f"it ended with status {finished.status}"
+            how = words[-1][:200] if words else f"it ended with status {finished.status}"
             how = "it had not returned after 10 s" if finished.status is None else how
             fail("raises", f"{asked} It returned nothing: {how}")
         try:
-            return json.loads(told)
-        except ValueError:
-            fail("raises", f"{asked} What it returned is no number: {told[:100]!r}")
+            result = json.loads(told)
+            float(result if isinstance(result, int) else 0)  # none that has no place in a float
+            if result not in (float("inf"), float("-inf")) and result == result:
+                return result
+        except (ValueError, RecursionError, OverflowError):
+            pass
+        fail("raises", f"{asked} What it returned is no number: {told[:100]!r}")
 
     def close(self) -> None:
         """End all servers."""
@@ -194,6 +213,23 @@ class Workshop:
         if self._group is not None:
             with suppress(OSError):  # the kernel takes a moment to empty it; it costs nothing
                 self._group.rmdir()
+
+
+def files_below(folder: Path, most: int = 10_000) -> list[Path]:
+    """What a program left in a folder, files and folders; of very much, the first `most`.
+
+    No link is followed, and what lies too deep for a path is left out.
+    """
+    found: list[Path] = []
+    waiting = [folder]
+    while waiting and len(found) < most:
+        with suppress(OSError):  # removed since it was listed, or too deep
+            here = waiting.pop()
+            for entry in os.scandir(here):
+                found.append(here / entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(found[-1])
+    return found[:most]
 
 
 def read_untrusted(file: Path, most: int) -> str | None:
@@ -238,6 +274,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SEED] = config.getoption("--lab-seed") or labs.new_seed()
+    config.stash[_BROKEN] = {}
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -247,6 +284,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 _SEED = pytest.StashKey[int]()
+_BROKEN = pytest.StashKey[dict[str, str]]()
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +301,10 @@ def workshop(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Workshop]:
     places = (request.config.getoption(each) for each in ("--lab-sandbox", "--lab-cgroup"))
     shut_in, within = (Path(place) if place else None for place in places)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        workshop = Workshop(lab, replaced, Path(scratch), shut_in, within)
+        # On a busy machine it may only have been late: a student's own check tries it every time,
+        # and a grader runs the checks once more, alone.
+        broken = request.config.stash[_BROKEN] if shut_in else None
+        workshop = Workshop(lab, replaced, Path(scratch), shut_in, within, broken)
         try:
             yield workshop
         finally:
@@ -284,6 +325,11 @@ def draw(request: pytest.FixtureRequest, lab: Lab) -> random.Random:
 
 
 # One result for each check
+
+
+def _printable(text: str) -> str:
+    """Text that a file can hold: a file's name, as Python has it, may be no text."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _is_check(item: pytest.Item) -> bool:
@@ -331,8 +377,8 @@ def pytest_runtest_makereport(
         max_points=check.points,
         outcome=outcome,
         cause=cause,
-        evidence=evidence,
-        curl=curl,
+        evidence=_printable(evidence),
+        curl=_printable(curl),
         seed=item.config.stash[_SEED],
         seconds=round(call.duration, 3),
     )
