@@ -1,0 +1,187 @@
+"""Conversations over one connection: what a client stumbles over, and the story of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from streamlab import talk as room
+from streamlab.framing_checks import report_of
+from streamlab.talk import Talk, Wanted, as_curl, talking
+from streamlab.testing import CheckFailed
+
+FILE = Wanted("/a.txt", b"hello")
+GONE = Wanted("/b.txt", None, 404)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What never comes is waited for briefly."""
+    monkeypatch.setattr(room, "PATIENCE", 0.3)
+    monkeypatch.setattr(room, "CLOSING", 0.3)
+
+
+@contextmanager
+def saying(raw: bytes, closes: bool = False) -> Iterator[Talk]:
+    """A talk with a server that has said this already, and closes, or says nothing more."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        held: list[socket.socket] = []
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            connection.sendall(raw)
+            if closes:
+                connection.shutdown(socket.SHUT_WR)
+            held.append(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server: Any = SimpleNamespace(url=url, running=True, exit_status=None, log=lambda: "")
+        try:
+            with talking(server) as talk:
+                yield talk
+        finally:
+            thread.join()
+            for connection in held:
+                connection.close()
+
+
+def test_answers_are_read_by_their_framing_alone() -> None:
+    """Length, chunks, no body and an interim answer: each ends where it says."""
+    chunks = CHUNKED + b"2\r\nhe\r\n3;note=1\r\nllo\r\n0\r\nX-Done: yes\r\n\r\n"
+    missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\n"
+    raw = OK + chunks + b"HTTP/1.1 100 Continue\r\n\r\n" + missing + missing + b"no\n" + OK
+    with saying(raw, closes=True) as talk:
+        talk.expect(FILE)
+        talk.expect(FILE)
+        talk.expect(GONE, "HEAD")
+        assert talk.goes_on(talk.expect(GONE))
+        talk.expect(FILE)
+        talk.ends("stays_open", "it was asked to close")
+        assert talk.answers == 5
+
+
+def test_a_body_may_end_with_its_connection() -> None:
+    """Where nothing else is said."""
+    with saying(b"HTTP/1.0 200 OK\r\n\r\nhello", closes=True) as talk:
+        assert talk.expect(FILE).status == 200
+
+
+@pytest.mark.parametrize(
+    ("raw", "closes", "cause"),
+    [
+        (b"", False, "no_answer"),
+        (b"", True, "no_answer"),
+        (OK, True, "closes"),
+        (OK, False, "no_answer"),
+        (OK + b"\r\n" + OK, False, "out_of_step"),
+        (b"hello\r\n\r\n", False, "malformed"),
+        (OK[:-1], False, "no_end"),
+        (OK[:-1], True, "cut_short"),
+        (OK.replace(b"hello", b"HELLO"), False, "wrong_bytes"),
+        (OK.replace(b"200", b"500"), False, "wrong_status"),
+        (b"HTTP/1.1 200 OK\r\n\r\nhello", False, "no_end"),
+        (CHUNKED + b"5\r\nhello\r\n", False, "no_end"),
+        (CHUNKED + b"5\r\nhello\r\n", True, "cut_short"),
+        (CHUNKED + b"4\r\nhello\r\n0\r\n\r\n", True, "bad_chunks"),
+        (CHUNKED + b"five\r\nhello\r\n0\r\n\r\n", True, "bad_chunks"),
+        (OK.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: gzip\r\n\r\n"), True, "malformed"),
+    ],
+)
+def test_what_is_wrong_has_a_name(raw: bytes, closes: bool, cause: str) -> None:
+    """Two requests: the first or the second answer fails, and the story says how."""
+    with saying(raw, closes) as talk, pytest.raises(CheckFailed) as caught:
+        talk.ask(FILE)
+        talk.ask(FILE)
+    assert caught.value.cause == cause
+    assert "GET /a.txt HTTP/1.1" in caught.value.evidence
+    assert caught.value.curl.startswith("curl -sS -v http://127.0.0.1:PORT/a.txt")
+
+
+def test_a_cause_may_be_named_beforehand() -> None:
+    """The caller knows better what garbage after HEAD means; a closed connection stays that."""
+    for raw, closes, cause in ((b"hello" + OK, False, "head_body"), (b"", True, "closes")):
+        with saying(OK + raw, closes) as talk, pytest.raises(CheckFailed) as caught:
+            talk.ask(FILE)
+            talk.ask(FILE, cause="head_body")
+        assert caught.value.cause == cause
+
+
+def test_who_has_to_close_closes_and_says_no_more() -> None:
+    """An open connection and a byte too many are two causes."""
+    for raw, cause in ((OK, "stays_open"), (OK + b"!", "out_of_step")):
+        with saying(raw) as talk, pytest.raises(CheckFailed) as caught:
+            talk.ask(FILE)
+            talk.ends("stays_open", "The request asked for that")
+        assert caught.value.cause == cause
+
+
+def test_close_is_for_errors_alone() -> None:
+    """Said after a 200 nobody wanted it; said after a 404 it has to be done."""
+    closing = OK.replace(b"\r\n\r\n", b"\r\nConnection: Close\r\n\r\n")
+    gone = closing.replace(b"200", b"404")
+    with saying(gone, closes=True) as talk:
+        assert not talk.goes_on(talk.ask(GONE))
+    for raw, wanted, cause in ((closing, FILE, "closes"), (gone, GONE, "stays_open")):
+        with saying(raw) as talk, pytest.raises(CheckFailed) as caught:
+            talk.goes_on(talk.ask(wanted))
+        assert caught.value.cause == cause
+
+
+def test_a_long_story_is_shortened() -> None:
+    """The last steps are told, the others counted."""
+    with saying(OK * 9) as talk, pytest.raises(CheckFailed) as caught:
+        for _ in range(10):
+            talk.ask(FILE)
+    assert caught.value.evidence.count("GET /a.txt") == 2
+    assert "(15 steps, all right)" in caught.value.evidence
+
+
+def test_everything_is_received_up_to_an_end() -> None:
+    """All of it, with the reason why no more comes."""
+    with saying(OK, closes=True) as talk:
+        talk.peek(b"\r\n\r\n")
+        assert talk.everything(1000) == (OK, "the server closed the connection")
+    with saying(OK) as talk:
+        assert talk.everything(1000, b"hello") == (OK, "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "options"),
+    [
+        (FILE.request(), "-v http://127.0.0.1:PORT/a.txt"),
+        (FILE.request(method="HEAD"), "-v -I http://127.0.0.1:PORT/a.txt"),
+        (FILE.request(version="HTTP/1.0"), "-v --http1.0 http://127.0.0.1:PORT/a.txt"),
+        (
+            FILE.request("Connection: close", method="PUT") + b"hello",
+            "-v -X PUT -H 'Connection: close' -d hello http://127.0.0.1:PORT/a.txt",
+        ),
+        (Wanted("/a?b&c", b"").request(), "-v 'http://127.0.0.1:PORT/a?b&c'"),
+        (b"HELLO\r\n\r\n", ""),
+    ],
+)
+def test_a_sentby_hand(sent: bytes, options: str) -> None:
+    """The same by curl, where curl can."""
+    assert as_curl(sent) == options
+
+
+def test_what_curl_can_not_say_has_no_command() -> None:
+    """A request in pieces, for one."""
+    with saying(b"") as talk, pytest.raises(CheckFailed) as caught:
+        talk.say(FILE.request(), how="a byte at a time")
+        talk.hear()
+    assert caught.value.curl == ""
+
+
+def test_a_report_leaves_out_what_is_silent() -> None:
+    """Nine lines, of which number 7 is empty."""
+    assert (report_of(9).body or b"").splitlines()[-2:] == [b"sensor 6: 36", b"sensor 8: 64"]
