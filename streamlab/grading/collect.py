@@ -14,7 +14,6 @@ import re
 import stat
 import unicodedata
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,9 @@ from streamlab.labs import Lab
 LARGEST = 512 * KiB
 """What a program may have, in bytes: more is no program."""
 LARGEST_ZIP = 64 * MiB
-"""What a zip file within another one may have, in bytes."""
+"""What all zip files within those of a submission may have together, in bytes."""
+LARGEST_LIST = 16 * MiB
+"""What a zip file's list of its members may have, in bytes: it is read whole."""
 MOST_FILES = 20_000
 """How many files of one submission are looked at."""
 
@@ -119,6 +120,20 @@ class Collection:
     """Names in the folder that belong to nobody, or to several, on the roster."""
 
 
+@dataclass
+class _Search:
+    """What a submission has cost so far, and what is to be said of it."""
+
+    notes: list[str]
+    files: int = 0
+    room: int = LARGEST_ZIP
+
+    def count(self, more: int = 1) -> None:
+        self.files += more
+        if self.files > MOST_FILES:
+            raise _Unreadable(f"it has more than {MOST_FILES} files")
+
+
 @dataclass(frozen=True)
 class _File:
     """A file that may be the program: what it is called, and how to read `LARGEST` + 1 bytes."""
@@ -151,7 +166,7 @@ def collect(folder: Path, lab: Lab, roster: Sequence[Student]) -> Collection:
         if len(found) == 1:
             whose[found[0].student].append(entry)
         else:
-            unmatched.append(entry.name)
+            unmatched.append(_plain(entry.name))
     submissions = {who: _submission(entries, lab) for who, entries in whose.items()}
     return Collection(submissions, unmatched)
 
@@ -195,12 +210,11 @@ def _starts(joined: str, parts: list[str], words: list[str]) -> bool:
 
 def _submission(entries: list[os.DirEntry[str]], lab: Lab) -> Submission:
     notes: list[str] = []
+    search = _Search(notes)
     found: list[_File] = []
     try:
         for entry in entries:
-            found += _files_of(entry, notes)
-            if len(found) > MOST_FILES:
-                raise _Unreadable(f"it has more than {MOST_FILES} files")
+            found += _files_of(entry, search)
         programs = {}
         for name in lab.programs:
             chosen = _choose(name, found, lab, notes)
@@ -215,15 +229,22 @@ def _submission(entries: list[os.DirEntry[str]], lab: Lab) -> Submission:
 
 
 def _read(file: _File) -> bytes:
-    try:
-        content = file.read()
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise _Unreadable(f"{_plain(file.path)} can't be read: {_plain(error)}") from error
-    except RuntimeError as error:  # zipfile's word for a member that needs a password
-        raise _Unreadable(f"{_plain(file.path)} is encrypted: ask for it without") from error
+    content = _guarded(file.read, file.path)
     if len(content) > LARGEST:
         raise _Unreadable(f"{_plain(file.path)} is larger than {size_text(LARGEST)}: no program")
     return content
+
+
+def _guarded(read: Callable[[], bytes], path: PurePosixPath) -> bytes:
+    """Read what may be broken on purpose, in any way: of that, libraries raise all kinds."""
+    try:
+        return read()
+    except NotImplementedError as error:  # a RuntimeError, too
+        raise _Unreadable(f"{_plain(path)} can't be read: {_plain(error)}") from error
+    except RuntimeError as error:  # zipfile's word for a member that needs a password
+        raise _Unreadable(f"{_plain(path)} is encrypted: ask for it without") from error
+    except Exception as error:
+        raise _Unreadable(f"{_plain(path)} can't be read: {_plain(error)}") from error
 
 
 def _plain(text: object) -> str:
@@ -234,34 +255,38 @@ def _plain(text: object) -> str:
 # Files, wherever they are
 
 
-def _files_of(entry: os.DirEntry[str], notes: list[str]) -> Iterator[_File]:
+def _files_of(entry: os.DirEntry[str], search: _Search) -> Iterator[_File]:
     if entry.is_symlink():
-        notes.append(f"{_plain(entry.name)} is a symbolic link, and was not followed")
+        search.notes.append(f"{_plain(entry.name)} is a symbolic link, and was not followed")
     elif entry.is_dir(follow_symlinks=False):
-        yield from _files_below(Path(entry.path), notes)
+        yield from _files_below(Path(entry.path), search)
     elif entry.is_file(follow_symlinks=False):
-        yield from _file_or_zip(Path(entry.path), PurePosixPath(entry.name), notes)
+        yield from _file_or_zip(Path(entry.path), PurePosixPath(entry.name), search)
 
 
-def _files_below(folder: Path, notes: list[str]) -> Iterator[_File]:
-    count = 0
-    for where, folders, names in os.walk(folder):
-        folders[:] = [each for each in sorted(folders) if each not in _NO_PROGRAM]
-        for name in sorted(names):
-            count += 1
-            if count > MOST_FILES:
-                return  # the caller counts, too
-            path = Path(where, name)
+def _files_below(folder: Path, search: _Search) -> Iterator[_File]:
+    waiting = [folder]
+    while waiting:  # a list, for folders may lie deeper than calls can
+        where = waiting.pop()
+        try:
+            entries = sorted(os.scandir(where), key=lambda entry: entry.name)
+        except OSError:  # not ours to read, or too deep for a path
+            continue
+        for entry in entries:
+            search.count()
+            path = Path(entry.path)
             inside = PurePosixPath(path.relative_to(folder).as_posix())
-            if path.is_symlink():
-                notes.append(f"{_plain(inside)} is a symbolic link, and was not followed")
-            else:
-                yield from _file_or_zip(path, inside, notes)
+            if entry.is_symlink():
+                search.notes.append(f"{_plain(inside)} is a symbolic link, and was not followed")
+            elif not entry.is_dir(follow_symlinks=False):
+                yield from _file_or_zip(path, inside, search)
+            elif entry.name not in _NO_PROGRAM:
+                waiting.append(path)
 
 
-def _file_or_zip(path: Path, inside: PurePosixPath, notes: list[str]) -> Iterator[_File]:
+def _file_or_zip(path: Path, inside: PurePosixPath, search: _Search) -> Iterator[_File]:
     if inside.suffix.casefold() == ".zip":
-        yield from _members(path, notes)
+        yield from _members(path, search)
     elif inside.suffix.casefold() in (".py", ".txt"):
         yield _File(inside, lambda: _read_file(path))
 
@@ -275,36 +300,60 @@ def _read_file(path: Path) -> bytes:
 
 
 def _members(
-    file: Path | io.BytesIO, notes: list[str], within: PurePosixPath | None = None
+    file: Path | io.BytesIO, search: _Search, within: PurePosixPath | None = None
 ) -> Iterator[_File]:
     """The members of a zip file, by what the archive says they are called: none is unpacked."""
     name = file.name if isinstance(file, Path) else str(within)
     if isinstance(file, Path) and not stat.S_ISREG(file.lstat().st_mode):
         raise _Unreadable(f"{_plain(name)} is no plain file")
     try:
+        if _list_size(file) > LARGEST_LIST:
+            raise _Unreadable(f"{_plain(name)} has more than {MOST_FILES} files")
         archive = zipfile.ZipFile(file)
         members = archive.infolist()
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+    except _Unreadable:
+        raise
+    except Exception as error:  # it may be broken on purpose: libraries raise all kinds
         raise _Unreadable(f"{_plain(name)} is no readable zip file: {_plain(error)}") from error
-    if len(members) > MOST_FILES:
-        raise _Unreadable(f"{_plain(name)} has more than {MOST_FILES} files")
+    search.count(len(members))
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if member.is_dir() or _NO_PROGRAM & set(path.parts):
             continue
         if stat.S_ISLNK(member.external_attr >> 16):
-            notes.append(f"{_plain(path)} is a symbolic link, and was not followed")
+            search.notes.append(f"{_plain(path)} is a symbolic link, and was not followed")
         elif path.suffix.casefold() in (".py", ".txt"):
             yield _File(path, partial(_read_member, archive, member, LARGEST))
         elif path.suffix.casefold() == ".zip" and within is None:
-            inner = _read_member(archive, member, LARGEST_ZIP)
-            if len(inner) <= LARGEST_ZIP:
-                yield from _members(io.BytesIO(inner), notes, path)
+            inner = _guarded(partial(_read_member, archive, member, search.room), path)
+            if len(inner) > search.room:
+                raise _Unreadable(f"the zip files in {_plain(name)} are larger than any program")
+            search.room -= len(inner)  # each is kept until one of its members is chosen
+            yield from _members(io.BytesIO(inner), search, path)
+
+
+def _list_size(file: Path | io.BytesIO) -> int:
+    """How long a zip file says that its list of members is, in bytes; the most, if it says several.
+
+    It stands in the record at its end (APPNOTE.TXT, section 4.3.16), behind which is a comment.
+    """
+    most = 2**16 + 22
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            opened.seek(max(0, opened.seek(0, os.SEEK_END) - most))
+            tail = opened.read(most)
+    else:
+        tail = bytes(file.getbuffer()[-most:])
+    sizes = [tail[found.start() + 12 : found.start() + 16] for found in _END.finditer(tail)]
+    return max((int.from_bytes(size, "little") for size in sizes), default=0)
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
     with archive.open(member) as file:
         return file.read(most + 1)
+
+
+_END = re.compile(rb"PK\x05\x06")
 
 
 # Which file is the program
@@ -315,18 +364,20 @@ def _choose(name: str, files: list[_File], lab: Lab, notes: list[str]) -> _File 
 
     Raises `_Unreadable` where two of them have an equal claim and other contents.
     """
-    ranked = sorted(
+    ranked = [
         (rank, file.path.as_posix(), file)
         for file in files
         if (rank := _rank(name, file.path, lab)) is not None
-    )
+    ]
+    ranked.sort(key=lambda each: each[:2])  # a zip file may have two of the very same name
     if not ranked and len(files) == 1 and files[0].path.suffix.casefold() == ".py":
         ranked = [((0,), files[0].path.as_posix(), files[0])]
     if not ranked:
         return None
     best, _, chosen = ranked[0]
+    content = _read(chosen)
     for rank, _, other in ranked[1:]:
-        if rank == best and _read(other) != _read(chosen):
+        if rank == best and _read(other) != content:
             raise _Unreadable(
                 f"there are two of {name}: {_plain(chosen.path)} and {_plain(other.path)}"
             )
@@ -344,7 +395,7 @@ def _rank(name: str, path: PurePosixPath, lab: Lab) -> tuple[int, ...] | None:
     stem = re.escape(name.removesuffix(".py"))
     if path.name.startswith("._") or (_labs_of(path) and lab.name not in path.parts):
         return None
-    copy = rf"(?:.*[\W_])?{stem}[ _-]*(?:\((\d+)\)|copy|-?(\d+))?\.py(?:\.txt)?"
+    copy = rf"(?:.*[\W_])?{stem}[ _-]*(?:\(([0-9]{{1,9}})\)|copy|-?([0-9]{{1,9}}))?\.py(?:\.txt)?"
     if path.name == name:
         how, number = 0, 0
     elif found := re.fullmatch(copy, path.name, re.IGNORECASE):
