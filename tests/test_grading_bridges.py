@@ -731,7 +731,7 @@ def test_the_real_nbgrader(tmp_path: Path) -> None:
     """In an environment of its own, since it would add its extensions to JupyterLab."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
-    wanted = ["nbgrader", "pytest", "psutil", "requests", "jsonschema", "numpy", "matplotlib"]
+    wanted = ["nbgrader", "pytest", "psutil", "requests", "jsonschema"]
     subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
     command = [python, "-c", REAL, tmp_path / "new" / "gradebook.db", ROOT, ROOT / "tests"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -760,8 +760,11 @@ def test_every_format_says_what_it_needs(fmt: str, tmp_path: Path) -> None:
     else:
         with pytest.raises(BridgeError, match=f"{fmt} takes no template"):
             export(fmt, LAB, CLASS, tmp_path / "out", template)
+    if not known.has_columns:
         with pytest.raises(BridgeError, match="no column to choose"):
-            export(fmt, LAB, CLASS, tmp_path / "out", column="x")
+            export(
+                fmt, LAB, CLASS, tmp_path / "out", template if known.template else None, column="x"
+            )
     with pytest.raises(BridgeError, match="no marks"):
         export(fmt, LAB, [], tmp_path / "out", template if known.template else None)
     assert list(tmp_path.iterdir()) == []

@@ -93,6 +93,8 @@ class Format:
     writes: str
     """What the target is."""
     write: Callable[[Job], Exported]
+    has_columns: bool = False
+    """Whether the template has a column for each assignment, so that one can be named."""
 
 
 def export(
@@ -119,7 +121,7 @@ def export(
         raise BridgeError(f"{fmt} needs a template: {known.template}")
     if template is not None and not known.template:
         raise BridgeError(f"{fmt} takes no template: it writes {known.writes}")
-    if column and not known.template:
+    if column and not known.has_columns:
         raise BridgeError(f"{fmt} has no column to choose: it writes {known.writes}")
     roster = {student.student: student for student in students}
     job = Job(lab, list(marks), target, template, roster, column, zero_for_missing)
@@ -768,6 +770,7 @@ FORMATS: dict[str, Format] = {
         "the CSV file that Canvas exports (Grades, Export)",
         "a CSV file to import into Canvas (Grades, Import)",
         _to_canvas,
+        has_columns=True,
     ),
     "moodle": Format(
         "Moodle, grading worksheet of an assignment",
