@@ -356,6 +356,7 @@ def test_a_story_that_checks_share_is_told_once(tmp_path: Path) -> None:
     ]
     page = feedback(tmp_path, mark(outcome="could_not_run", results=tuple(one)))
     assert page.text.count("line 12: invalid syntax") == 1
+    assert f"What happened {len(LAB.checks)} checks" in page.words
 
 
 @pytest.fixture

@@ -147,6 +147,8 @@ class _Story:
 
     @property
     def title(self) -> str:
+        if len(self.rows) > 3:
+            return f"{len(self.rows)} checks"
         return ", ".join(row.title for row in self.rows)
 
 
