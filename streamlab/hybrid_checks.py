@@ -212,18 +212,14 @@ def date_problem(date: str, now: float) -> str:
 
     It is an IMF-fixdate, in GMT (RFC 9110, sections 5.6.7 and 6.6.1).
     """
-    try:
+    with suppress(ValueError):  # no date at all, or one in another zone
         told = parsedate_to_datetime(date)
-        written = format_datetime(told, usegmt=True)
-    except ValueError:  # no date at all, or one in another zone
-        written = ""
-    if written != date:
-        return "Date is not written like Tue, 15 Nov 1994 08:12:31 GMT"
-    if abs(told.timestamp() - now) > 10:
-        ahead = told.timestamp() - now
-        side = "ahead" if ahead > 0 else "behind"
-        return f"Date is {abs(ahead):.0f} s {side} (the server ran with the time zone UTC+5:30)"
-    return ""
+        if format_datetime(told, usegmt=True) == date:
+            ahead = told.timestamp() - now
+            side = "ahead" if ahead > 0 else "behind"
+            zone = "the server ran with the time zone UTC+5:30"
+            return f"Date is {abs(ahead):.0f} s {side} ({zone})" if abs(ahead) > 10 else ""
+    return "Date is not written like Tue, 15 Nov 1994 08:12:31 GMT"
 
 
 # HEAD
@@ -525,7 +521,7 @@ def _changed_in_flight(server: Server, draw: Random, change: str) -> None:
         f"{change}{' to 16 MiB' if change == 'shrinks' else ''}, and the client took the rest. "
         f"It got {len(body)} bytes of body"
     )
-    same = _same_length(body, old)
+    same = same_length(body, old)
     if same < min(len(body), len(old)):
         cause = "mixed_versions" if change == "is replaced" else "padded"
         what = f"; from byte {same} on they were never in the file that the answer began with"
@@ -542,7 +538,7 @@ def _changed_in_flight(server: Server, draw: Random, change: str) -> None:
         fail("dies_on_change", f"{story}.{state_of(server)}", line)
 
 
-def _same_length(body: bytes | bytearray, wanted: bytes) -> int:
+def same_length(body: bytes | bytearray, wanted: bytes) -> int:
     """How many bytes at the beginning are the same."""
     if wanted.startswith(body) or body.startswith(wanted):
         return min(len(body), len(wanted))
@@ -618,7 +614,7 @@ def _changed_before_open(server: Server, draw: Random, before: int, after: int) 
     if answer.status != 200 or not told.isdecimal():
         fail("wrong_status", f"{story}It should be the file, or an error of the server's.", line)
     if not new.startswith(body):
-        at = _same_length(body, new)
+        at = same_length(body, new)
         many = f"{len(body) - at} bytes" if at == len(new) else f"what begins at byte {at}"
         cause = "past_length" if len(body) > int(told) else "padded"
         fail(cause, f"{story}Of the {len(body)} bytes of body, {many} are not the file's.", line)
@@ -761,7 +757,7 @@ def _visit(
         return failed("cut_short", f"the connection broke ({type(error).__name__})")
     if body == wanted:
         return None
-    same = _same_length(body, wanted)
+    same = same_length(body, wanted)
     if same == len(body):
         return failed("cut_short", f"{len(body)} of {len(wanted)} bytes came")
     return failed("mixed_up", f"byte {same} of the body is not the file's")
