@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 IN_VENV := .venv/bin
 LAB_OPTIONS ?=
 
-.PHONY: help lab test soak notebooks labs system environment
+.PHONY: help lab test soak notebooks labs bench system environment
 
 help:
 	@echo 'make lab        the environment, then JupyterLab at chapter 00'
@@ -14,6 +14,7 @@ help:
 	@echo 'make soak       every notebook 20 times, half of them with all cores busy'
 	@echo 'make notebooks  run every notebook again and save it, normalised'
 	@echo 'make labs       generate labs/ from solutions/, and run the notebooks of both'
+	@echo 'make bench      the solutions beside nginx and others: a table and a chart in docs/'
 	@echo 'make system     install the system packages of apt.txt and apt-test.txt that are missing'
 
 lab: environment
@@ -30,6 +31,9 @@ notebooks: environment
 
 labs: environment
 	$(IN_VENV)/python tools/make_labs.py
+
+bench: environment
+	$(IN_VENV)/python tools/bench/run.py
 
 system:
 	@sh tools/install_system_packages.sh
