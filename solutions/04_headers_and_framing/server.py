@@ -88,7 +88,7 @@ def parse(head: bytes) -> Request:
     words = REQUEST_LINE.fullmatch(first)
     if words is None:
         raise Refused("400 Bad Request")
-    headers = fields(lines)
+    headers = headers_of(lines)
     if "transfer-encoding" in headers:
         raise Refused("411 Length Required")
     length = headers.get("content-length", "0")
@@ -100,7 +100,7 @@ def parse(head: bytes) -> Request:
     return Request(method, target, version, int(length), keep)
 
 
-def fields(lines: list[str]) -> dict[str, str]:
+def headers_of(lines: list[str]) -> dict[str, str]:
     """Header lines by their names in lower case; one that comes twice is a list with a comma."""
     headers: dict[str, str] = {}
     for line in lines:
@@ -167,9 +167,9 @@ def converse(connection: socket.socket, root: Path) -> None:
     while head := reader.head():
         request = parse(head)
         answer(connection, request, root)
+        reader.skip(request.length)
         if not request.keep:
             break
-        reader.skip(request.length)
 
 
 def linger(connection: socket.socket) -> None:
