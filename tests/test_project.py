@@ -33,6 +33,7 @@ LAYERS = [
     {"leaky_checks"},
     {"client_checks"},
     {"hybrid_checks"},
+    {"load_checks"},
     {"framing_checks"},
     {"talk"},
     {"checks", "origin"},

@@ -1,0 +1,188 @@
+"""A file server for a thousand slow clients: `python server.py --root DIR --port 0`."""
+
+import argparse
+import asyncio
+import errno
+import os
+import socket
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote
+
+CHUNK = 64 * 1024
+# BEGIN SOLUTION
+# BEGIN STUB
+#
+#
+# async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, root: Path) -> None:
+#     """Read one request from `reader`, and send the answer by `writer`."""
+#     request = await reader.readline()
+#     print("asked:", request)
+#     writer.write(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n")
+#     writer.close()
+#
+#
+# END STUB
+HEAD_LIMIT = 64 * 1024
+
+
+class Client(asyncio.Protocol):
+    """One connection. Its requests are answered one after the other.
+
+    The event loop calls these methods when something has happened, and none of them waits. So a
+    client who does nothing is this object and a socket: a few KiB.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.received = b""
+        self.full = False
+        self.pouring: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        self.answer_all()
+
+    def pause_writing(self) -> None:
+        """Answers pile up: who does not read them may not ask for more."""
+        self.full = True
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        self.transport.resume_reading()
+        self.answer_all()
+
+    def answer_all(self) -> None:
+        """Answer what has been asked in full, up to an answer that takes its time."""
+        while not (self.pouring or self.full or self.transport.is_closing()):
+            head, blank, rest = self.received.partition(b"\r\n\r\n")
+            if not blank:
+                if len(head) > HEAD_LIMIT:
+                    self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+                return
+            self.received = rest
+            self.answer(head)
+
+    def answer(self, head: bytes) -> None:
+        """Answer one request: a small file at once, a large one by a task of its own."""
+        line = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
+        if len(line) != 3 or line[0] not in ("GET", "HEAD"):
+            self.refuse(HTTPStatus.BAD_REQUEST)
+            return
+        method, target, version = line
+        close = version != "HTTP/1.1" or b"\r\nconnection: close" in head.lower()
+        try:
+            file = open_file(target, self.root)
+        except OSError as error:
+            full = error.errno in (errno.EMFILE, errno.ENFILE)
+            status = HTTPStatus.SERVICE_UNAVAILABLE if full else HTTPStatus.NOT_FOUND
+            self.refuse(status, close, method)
+            return
+        size = os.fstat(file.fileno()).st_size
+        if method == "HEAD":
+            file.close()
+            self.send(headers(HTTPStatus.OK, size, close), close)
+        elif size <= CHUNK:
+            with file:
+                body = file.read(size)
+            self.send(headers(HTTPStatus.OK, len(body), close) + body, close)
+        else:
+            self.transport.write(headers(HTTPStatus.OK, size, close))
+            self.pouring = asyncio.create_task(self.pour(file, size, close))
+
+    async def pour(self, file: BinaryIO, size: int, close: bool) -> None:
+        """Send a large file as fast as its client reads, and go on with the next request."""
+        sent = 0
+        with file:
+            try:
+                loop = asyncio.get_running_loop()
+                sent = await loop.sendfile(self.transport, file, 0, size)
+            except (OSError, RuntimeError):
+                pass  # the client has left
+        self.pouring = None
+        if sent < size:
+            self.transport.abort()  # the file has shrunk: less came than was promised
+        elif close:
+            self.transport.close()
+        else:
+            self.answer_all()
+
+    def refuse(self, status: HTTPStatus, close: bool = True, method: str = "GET") -> None:
+        """Send an error; to HEAD, as always, without the body."""
+        body = f"{status.phrase}\n".encode()
+        self.send(headers(status, len(body), close) + (b"" if method == "HEAD" else body), close)
+
+    def send(self, answer: bytes, close: bool) -> None:
+        """Send a small answer in one piece."""
+        self.transport.write(answer)
+        if close:
+            self.transport.close()  # once all of it has gone out
+
+
+def open_file(target: str, root: Path) -> BinaryIO:
+    """The file that a request asks for; `OSError` if there is none, or not under `root`."""
+    name = unquote(target.partition("?")[0])
+    # Functions of os.path, for Path takes longer than all the rest of a small answer.
+    path = os.path.realpath(f"{root}/{name}") if "\0" not in name else ""
+    if not (path.startswith(f"{root}/") and os.path.isfile(path)):
+        raise FileNotFoundError(target)
+    return open(path, "rb", buffering=0)
+
+
+def headers(status: HTTPStatus, length: int, close: bool) -> bytes:
+    """The head of an answer, its empty line included."""
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        "Content-Type: application/octet-stream",
+        f"Content-Length: {length}",
+        f"Connection: {'close' if close else 'keep-alive'}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+async def accept_all(listener: socket.socket, root: Path) -> None:
+    """Take in one client after the other."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            connection, _ = await loop.sock_accept(listener)
+            await loop.connect_accepted_socket(lambda: Client(root), connection)
+        except OSError:
+            await asyncio.sleep(0.1)  # no descriptor is left: the next one waits until one is
+
+
+# END SOLUTION
+async def serve(root: Path, port: int) -> None:
+    """Listen, say where, and serve until the end."""
+    # BEGIN SOLUTION
+    # BEGIN STUB
+    # server = await asyncio.start_server(
+    #     lambda reader, writer: answer(reader, writer, root), "127.0.0.1", port
+    # )
+    # print(f"listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    # await server.serve_forever()
+    # END STUB
+    listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+    listener.setblocking(False)
+    print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    await accept_all(listener, root)
+    # END SOLUTION
+
+
+def main() -> None:
+    """Read the command line, and serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", default=".")
+    parser.add_argument("--port", type=int, default=0)
+    options = parser.parse_args()
+    asyncio.run(serve(Path(options.root).resolve(), options.port))
+
+
+if __name__ == "__main__":
+    main()
