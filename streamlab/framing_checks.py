@@ -121,9 +121,9 @@ def _date_is_right(answer: RawAnswer, story: str, line: str) -> None:
     date = answer.header("date") or ""
     if not _DATE.fullmatch(date):
         fail("wrong_date", f"{story}Date should look like Tue, 15 Nov 1994 08:12:31 GMT.", line)
+    now = datetime.now(UTC)
     with suppress(ValueError):
         told = datetime.strptime(date, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
-        now = datetime.now(UTC)
         if abs(told - now) < timedelta(minutes=5) and told.strftime("%a") == date[:3]:
             return
     now_text = now.strftime("%a, %d %b %Y %H:%M:%S GMT")
@@ -189,7 +189,7 @@ def _by_http_client(
                 failed(f"status {response.status} and {len(body)} bytes came", cause)
             if connection.sock is None:
                 failed("then it had to close", "closes")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         failed(f"{type(error).__name__} {error}", cause)
     finally:
         connection.close()
@@ -206,8 +206,8 @@ def _by_requests(server: Server, course: Sequence[Wanted], cause: str) -> None:
             asked.append(wanted.path)
             try:
                 response = session.get(server.url + wanted.path, timeout=PATIENCE)
-            except requests.RequestException as error:
-                _client_failed(server, "requests", asked, f"{type(error).__name__}", cause)
+            except Exception as error:  # whatever it stumbles over
+                _client_failed(server, "requests", asked, type(error).__name__, cause)
             refused = wanted.status == 404 and 400 <= response.status_code < 500
             if response.status_code != wanted.status and not refused:
                 _client_failed(
@@ -715,7 +715,8 @@ def departures_leave_nothing(server: Server, draw: Random) -> None:
                     talk.say(half)
             with talking(server) as talk:
                 talk.say(upload)
-                talk.sock.shutdown(socket.SHUT_WR)
+                with suppress(OSError):  # the server may have closed already
+                    talk.sock.shutdown(socket.SHUT_WR)
                 _has_news(talk.sock, 1)
 
     survives_departures(server, draw, clients=20, besides=leave)

@@ -13,12 +13,12 @@ import shlex
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
 from streamlab.checks import RawAnswer, connected, read_answer, shown, state_of
-from streamlab.files import KiB
+from streamlab.files import KiB, MiB
 from streamlab.server import Server
 from streamlab.testing import fail
 
@@ -26,6 +26,9 @@ PATIENCE = 6.0
 """Seconds without a byte after which an answer counts as hanging."""
 CLOSING = 4.0
 """Seconds in which a connection that has to be closed must be closed."""
+LONGEST_HEAD = 1 * MiB
+LARGEST_BODY = 256 * MiB
+"""Bytes after which a body that only its connection could end is not read on."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +225,8 @@ class Talk:
     def _until(self, end: bytes, cause: str) -> bytes:
         while end not in self._came:
             at = len(self._came)
+            if at > LONGEST_HEAD:
+                self.fault(cause or self._slipped, "No empty line ends the head", self._came)
             if why := self._more():
                 if not at:
                     likely = cause or "no_answer"
@@ -292,9 +297,7 @@ class Talk:
 
     def _to_the_end(self, head: bytes, cause: str) -> bytes:
         """A body that ends with its connection."""
-        while not (why := self._more()):
-            pass
-        body, self._came = self._came, b""
+        body, why = self.everything(LARGEST_BODY)
         if "stays open" in why:
             self.fault(
                 cause or "no_end",
@@ -312,11 +315,13 @@ def options_of(answer: RawAnswer) -> set[str]:
 @contextmanager
 def talking(server: Server) -> Iterator[Talk]:
     """A new connection to talk over; it is closed at the end."""
-    try:
-        with connected(server, PATIENCE) as sock:
-            yield Talk(server, sock)
-    except ConnectionRefusedError:
-        fail("died", f"No connection can be made.{state_of(server)}")
+    with ExitStack() as stack:
+        try:
+            sock = stack.enter_context(connected(server, PATIENCE))
+        except OSError as error:
+            cause = "died" if isinstance(error, ConnectionRefusedError) else "no_answer"
+            fail(cause, f"No connection can be made: {error}.{state_of(server)}")
+        yield Talk(server, sock)
 
 
 def as_curl(request: bytes) -> str:

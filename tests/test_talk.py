@@ -90,6 +90,7 @@ def test_a_body_may_end_with_its_connection() -> None:
         (OK.replace(b"hello", b"HELLO"), False, "wrong_bytes"),
         (OK.replace(b"200", b"500"), False, "wrong_status"),
         (b"HTTP/1.1 200 OK\r\n\r\nhello", False, "no_end"),
+        (b"x" * 1_200_000, False, "malformed"),
         (CHUNKED + b"5\r\nhello\r\n", False, "no_end"),
         (CHUNKED + b"5\r\nhello\r\n", True, "cut_short"),
         (CHUNKED + b"4\r\nhello\r\n0\r\n\r\n", True, "bad_chunks"),
@@ -185,3 +186,13 @@ def test_what_curl_can_not_say_has_no_command() -> None:
 def test_a_report_leaves_out_what_is_silent() -> None:
     """Nine lines, of which number 7 is empty."""
     assert (report_of(9).body or b"").splitlines()[-2:] == [b"sensor 6: 36", b"sensor 8: 64"]
+
+
+def test_a_server_that_is_gone_is_a_failure() -> None:
+    """It is the program's, not the grader's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server: Any = SimpleNamespace(url=url, running=False, exit_status=1, log=lambda: "")
+    with pytest.raises(CheckFailed) as caught, talking(server):
+        pass
+    assert caught.value.cause == "died"
