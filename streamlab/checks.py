@@ -300,7 +300,9 @@ def reading_stops(server: Server, draw: Random, allowed: int = 48 * MiB) -> None
 
 def _moved(server: Server, file: SampleFile | None = None) -> int:
     """How much a server has read by any way that can be seen, or written elsewhere."""
-    read, written = bytes_read(server.keeper) or 0, bytes_written(server.keeper) or 0
+    # Not what its keeper reads, who may watch it all the time.
+    read = bytes_read(server.keeper, itself=False) or 0
+    written = bytes_written(server.keeper, itself=False) or 0
     # Of a map or a splice there is only the position, if that.
     furthest = max(positions(server.keeper, file.path), default=0) if file else 0
     return max(read, written, furthest)
@@ -471,9 +473,11 @@ def _settled_belongings(
 
 
 def cpu_seconds(server: Server) -> float:
-    """CPU seconds that a server's processes have used so far."""
+    """CPU seconds that a server's processes have used so far; not its keeper, who watches it."""
     total = 0.0
     for member in group_members(server.keeper):
+        if member == server.keeper:
+            continue
         with suppress(psutil.Error):
             times = psutil.Process(member).cpu_times()
             total += times.user + times.system

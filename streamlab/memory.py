@@ -140,26 +140,28 @@ def threads_of(pid: int) -> int:
     return count
 
 
-def bytes_read(pid: int) -> int | None:
+def bytes_read(pid: int, *, itself: bool = True) -> int | None:
     """Bytes that the processes of a group have asked the kernel to read, from files and sockets.
 
     `rchar` of `/proc/PID/io` (Linux kernel, Documentation/filesystems/proc.rst), summed over the
     group: also what was in the page cache, and what sendfile(2) moved; not what a map shows.
-    None off Linux.
+    Without `itself`, what `pid` did is left out. None off Linux.
     """
-    return _transferred(pid, "rchar")
+    return _transferred(pid, "rchar", itself)
 
 
-def bytes_written(pid: int) -> int | None:
+def bytes_written(pid: int, *, itself: bool = True) -> int | None:
     """The same for what they asked it to write, to files and pipes: `wchar`; not send(2)."""
-    return _transferred(pid, "wchar")
+    return _transferred(pid, "wchar", itself)
 
 
-def _transferred(pid: int, counter: str) -> int | None:
+def _transferred(pid: int, counter: str, itself: bool) -> int | None:
     if not exact():
         return None
     total = 0
     for member in group_members(pid):
+        if member == pid and not itself:
+            continue
         with suppress(OSError):
             text = _read(PROC / str(member) / "io")
             total += int(re.findall(rf"^{counter}: (\d+)", text, re.MULTILINE)[0])
