@@ -265,7 +265,16 @@ def run_checks(
         log, errors = Path(scratch) / "results.jsonl", Path(scratch) / "errors.txt"
         log.touch()
         command = [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:nbval"),
+            *(
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "streamlab.testing",
+            ),
             *("--rootdir", str(lab.folder), "-c", os.devnull, "--lab-results", str(log)),
             *("--lab-seed", str(seed)),
             *(f"--lab-program={name}={path.resolve()}" for name, path in (programs or {}).items()),
@@ -285,8 +294,13 @@ def run_checks(
                 stdout=output,
                 stderr=output,
                 cwd=scratch,
-                # What it leaves behind, should it be killed, ends with this folder.
-                env={**os.environ, "TMPDIR": scratch},
+                # What it leaves behind, should it be killed, ends with this folder. And nobody
+                # else's pytest plugins, for a quick start.
+                env={
+                    **os.environ,
+                    "TMPDIR": scratch,
+                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                },
             )
         try:
             for result in _results_of(process, log, time.monotonic() + seconds, stop):
