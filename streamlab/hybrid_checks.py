@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 from random import Random
@@ -171,12 +172,13 @@ def _head_from(sock: socket.socket) -> bytes:
 
 def _no_answer(server: Server, story: str, answer: RawAnswer, line: str) -> NoReturn:
     cause = "malformed" if answer.raw else "no_answer"
+    state = state_of(server)  # which takes a moment, in which an end becomes known
     if "MemoryError" in server.log():
         cause = "whole_file"
     elif not server.running:
         cause = "died"
     came = f"Came back:\n\n{shown(answer.raw)}\n\n" if answer.raw else ""
-    fail(cause, f"{story} {came}{answer.problem}.{state_of(server)}", line)
+    fail(cause, f"{story} {came}{answer.problem}.{state}", line)
 
 
 def _problem_of(head: RawAnswer, file: SampleFile, ending: str) -> tuple[str, str] | None:
@@ -233,14 +235,17 @@ def head_is_like_get(server: Server, draw: Random) -> None:
     gone = f"/{name_of(draw)}"
     with ThreadPoolExecutor(4) as pool:
         paths = [small.url, large.url, huge.url, gone]
-        jobs = [pool.submit(_head_of_path, server, path, small) for path in paths]
+        jobs = [pool.submit(_head_of_path, server, path, small, path != gone) for path in paths]
         for job in jobs:
             job.result()
 
 
-def _head_of_path(server: Server, path: str, next_one: SampleFile) -> None:
+def _head_of_path(server: Server, path: str, next_one: SampleFile, is_file: bool) -> None:
     """HEAD for a path is like GET for it, and over the same connection the next one comes right."""
     get, line = head_of(server, path), curl(server, path, "-I")
+    if is_file and get.status != 200:
+        story = f"Sent GET {path}. Came back:\n\n{shown(get.raw)}"
+        fail("wrong_status", f"{story}\n\nThe status should be 200.{state_of(server)}", line)
     story, raw = f"Sent HEAD {path}.", b""
     with suppress(OSError), connected(server, PATIENCE) as sock:
         sock.sendall(f"HEAD {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
@@ -679,88 +684,103 @@ class Lease:
 # MIXED
 
 
+CROWD = (
+    (".html", 20_000, 50),
+    (".css", 100_000, 15),
+    (".js", 100_000, 15),
+    (".pdf", 5_000_000, 20),
+)
+"""Endings, sizes in bytes, and how many users ask for such a file."""
+
+
 def serves_a_mixed_crowd(server: Server, draw: Random) -> None:
-    """A hundred users at once, of pages, styles, scripts and documents, get what they asked for."""
-    sizes = {".html": 20_000, ".css": 100_000, ".js": 100_000, ".pdf": 5_000_000}
-    users: list[tuple[SampleFile, str]] = []
-    for ending, count, distinct in (
-        (".html", 50, 5),
-        (".css", 15, 3),
-        (".js", 15, 3),
-        (".pdf", 20, 4),
-    ):
-        files = [
-            random_file(sizes[ending] + turn, name_of(draw, ending), server.root, turn)
-            for turn in range(distinct)
-        ]
-        users += [(files[turn % distinct], ending) for turn in range(count)]
-    together = threading.Barrier(len(users))
+    """A hundred users at once, of pages, styles, scripts and documents, get what they asked for.
+
+    A head that is wrong for one who comes alone is not judged here.
+    """
+    users: list[_User] = []
+    together = threading.Barrier(sum(count for _, _, count in CROWD))
+    for ending, size, count in CROWD:
+        for turn in range(4):
+            file = random_file(size + turn, name_of(draw, ending), server.root, turn)
+            alone = _problem_of(head_of(server, file.url), file, ending)
+            users += [_User(file, ending, alone is None, together) for _ in range(turn, count, 4)]
     with traced(server) as trace, ThreadPoolExecutor(len(users)) as pool:
-        visits = [
-            pool.submit(_visit, server, file, ending, together)
-            for file, ending in draw.sample(users, len(users))
-        ]
-        failures = [failure for visit in visits if (failure := visit.result())]
-    if not failures:
+        list(pool.map(lambda user: user.visit(server), draw.sample(users, len(users))))
+    failed = [user for user in users if user.cause]
+    if not failed:
         return
-    told = [failure for failure in failures if failure[1] is not None]
-    cause, file, ending, what = told[0] if told else (*failures[0][:1], *users[0], "no first byte")
-    assert file is not None
-    if cause == "mixed_up" and (alone := _problem_of(head_of(server, file.url), file, ending)):
-        cause = alone[0]
+    first = next((user for user in failed if user.story), failed[0])
+    cause, state = first.cause, state_of(server)
     if "MemoryError" in server.log():
         cause = "whole_file"
+    elif not server.running:
+        cause = "died"
     fail(
         cause,
         "A hundred clients came at once: 50 for pages of 20 KB, 30 for styles and scripts of "
         "100 KB, 20 for documents of 5 MB. Each waited with its first bytes until all had theirs. "
-        f"{len(told)} failed. GET {file.url}: {what}.\n{trace.line}{state_of(server)}",
-        curl(server, file.url, "-D - -o got"),
+        f"GET {first.file.url}: {first.story or 'it waited in vain.'}\n{trace.line}{state}",
+        curl(server, first.file.url, "-D - -o got"),
     )
 
 
-Failure = tuple[str, SampleFile | None, str, str]
-"""A cause, the file with its ending, and what happened; no file if another client's failed."""
+@dataclass
+class _User:
+    """One of a crowd, who takes the first bytes, waits for all the others, and takes the rest."""
 
+    file: SampleFile
+    ending: str
+    looks_at_head: bool
+    together: threading.Barrier
+    cause: str = ""
+    """Why the visit failed; empty if it did not."""
+    story: str = ""
+    """What happened; empty for one who only waited for others that failed."""
 
-def _visit(
-    server: Server, file: SampleFile, ending: str, together: threading.Barrier
-) -> Failure | None:
-    """One user: takes the first bytes, waits for all the others, takes the rest."""
+    def visit(self, server: Server) -> None:
+        """Ask for the file, and find out what becomes of it."""
+        try:
+            with connected(server, TOGETHER) as sock:
+                self.together.wait(TOGETHER)  # so that all ask in the same moment
+                self._take(sock, waits=True)
+            # A page is soon there: some more, while the documents are on their way.
+            for _ in range(3 if self.file.size < THRESHOLD and not self.cause else 0):
+                with connected(server, TOGETHER) as sock:
+                    self._take(sock, waits=False)
+        except threading.BrokenBarrierError:
+            self.cause = "one_at_a_time"
+        except TimeoutError:
+            self._fail("one_at_a_time", f"nothing came for {TOGETHER:g} s.")
+        except OSError as error:
+            self._fail("cut_short", f"the connection broke ({type(error).__name__}).")
 
-    def failed(cause: str, what: str) -> Failure:
-        together.abort()
-        return cause, file, ending, what
-
-    wanted = file.path.read_bytes()
-    try:
-        with connected(server, TOGETHER) as sock:
-            sock.sendall(request_for(file.url))
-            raw = b""
-            while b"\r\n\r\n" not in raw and (piece := sock.recv(16 * KiB)):
-                raw += piece
-            top, blank, rest = raw.partition(b"\r\n\r\n")
-            head = read_answer(top + blank, closed=False)
-            if head.problem:
-                return failed("malformed" if raw else "no_answer", head.problem)
-            if problem := _problem_of(head, file, ending):
-                return failed("mixed_up", f"{problem[1]}.\n\n{shown(head.raw, 500)}\n\n")
-            together.wait(TOGETHER)
-            body = bytearray(rest)
+    def _take(self, sock: socket.socket, waits: bool) -> None:
+        sock.sendall(request_for(self.file.url))
+        raw = b""
+        while b"\r\n\r\n" not in raw and (piece := sock.recv(16 * KiB)):
+            raw += piece
+        top, blank, rest = raw.partition(b"\r\n\r\n")
+        head, body = read_answer(top + blank, closed=False), bytearray(rest)
+        problem = _problem_of(head, self.file, self.ending) if self.looks_at_head else None
+        if head.problem:
+            self._fail("malformed" if raw else "no_answer", f"{head.problem}.")
+        elif problem:
+            self._fail("mixed_up", f"{problem[1]}. Came:\n\n{shown(head.raw, 500)}\n")
+        else:
+            if waits:
+                self.together.wait(TOGETHER)
+            wanted = self.file.path.read_bytes()
             while len(body) < len(wanted) and (piece := sock.recv(256 * KiB)):
                 body += piece
-    except threading.BrokenBarrierError:
-        return "one_at_a_time", None, ending, "another one failed"
-    except TimeoutError:
-        return failed("one_at_a_time", f"nothing came for {TOGETHER:g} s")
-    except OSError as error:
-        return failed("cut_short", f"the connection broke ({type(error).__name__})")
-    if body == wanted:
-        return None
-    same = same_length(body, wanted)
-    if same == len(body):
-        return failed("cut_short", f"{len(body)} of {len(wanted)} bytes came")
-    return failed("mixed_up", f"byte {same} of the body is not the file's")
+            if (same := same_length(body, wanted)) < len(body):
+                self._fail("mixed_up", f"byte {same} of the body is not the file's.")
+            elif same < len(wanted):
+                self._fail("cut_short", f"{same} of {len(wanted)} bytes came.")
+
+    def _fail(self, cause: str, story: str) -> None:
+        self.cause, self.story = cause, story
+        self.together.abort()
 
 
 # DROP

@@ -1,4 +1,4 @@
-# MIXED: the headers are kept in one dictionary for all requests
+# MIXED: the type is kept in one dictionary for all requests
 
 import argparse
 import os
@@ -11,6 +11,7 @@ from urllib.parse import unquote
 THRESHOLD = 1024 * 1024
 CHUNK = 64 * 1024
 OTHER = "application/octet-stream"
+HEADERS = {"Cache-Control": "public, max-age=3600"}
 TYPES = {
     ".html": "text/html",
     ".css": "text/css",
@@ -44,9 +45,6 @@ def type_of(name):
     return TYPES.get(os.path.splitext(name)[1].lower(), OTHER)
 
 
-HEADERS = {}
-
-
 def headers(status, kind, length, cache="public, max-age=3600"):
     return (
         f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n"
@@ -62,16 +60,12 @@ def refuse(connection, method, status):
 
 
 def send_small(connection, file, name, size):
-    HEADERS["Content-Type"], HEADERS["Content-Length"] = type_of(name), size
     body = file.read(size)
-    connection.sendall(headers("200 OK", *HEADERS.values()) + body)
+    connection.sendall(headers("200 OK", HEADERS["Content-Type"], len(body)) + body)
 
 
 def send_large(connection, file, name, size):
-    HEADERS["Content-Type"], HEADERS["Content-Length"] = type_of(name), size
-    chunk = file.read(min(CHUNK, size))
-    connection.sendall(headers("200 OK", *HEADERS.values()) + chunk)
-    size -= len(chunk)
+    connection.sendall(headers("200 OK", HEADERS["Content-Type"], size))
     while size and (chunk := file.read(min(CHUNK, size))):
         connection.sendall(chunk)
         size -= len(chunk)
@@ -80,7 +74,7 @@ def send_large(connection, file, name, size):
 def send_file(connection, method, file, name):
     size = os.fstat(file.fileno()).st_size
     if method == "HEAD":
-        connection.sendall(headers("200 OK", type_of(name), size))
+        connection.sendall(headers("200 OK", HEADERS["Content-Type"], size))
     elif size <= THRESHOLD:
         send_small(connection, file, name, size)
     else:
@@ -90,6 +84,7 @@ def send_file(connection, method, file, name):
 def answer(connection, root):
     method, target, _ = read_head(connection).split("\r\n")[0].split(" ")
     name = unquote(target)
+    HEADERS["Content-Type"] = type_of(name)
     try:
         file = open_file(root, name)
     except FileNotFoundError:
