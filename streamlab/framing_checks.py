@@ -289,6 +289,8 @@ def requests_in_pieces(server: Server, draw: Random) -> None:
     """Requests may come a byte at a time, many at once, one and a half at once, or with no end."""
     small, other = laid(server, draw, 500, ".css"), laid(server, draw, 40_000, ".js")
     large = laid(server, draw, draw.randrange(MiB, 2 * MiB), ".png")
+    with talking(server) as talk:
+        talk.ask(small)
     _byte_by_byte(server, small, other)
     _pipelined(server, draw, [large, small, other, small, report_of(20), large, other, small])
     _one_and_a_half(server, other, small)
@@ -681,15 +683,15 @@ def idle_clients_cost_nothing(server: Server, draw: Random, clients: int = 32) -
     large = sparse_file(draw.randrange(64 * MiB, 80 * MiB), name_of(draw), server.root, 2)
     with ExitStack() as stack:
         talks = [stack.enter_context(talking(server)) for _ in range(clients)]
-        for talk in talks:
-            talk.ask(file, cause="one_at_a_time")
+        for number, talk in enumerate(talks):
+            talk.ask(file, cause="one_at_a_time" if number else "")
         slow = stack.enter_context(talking(server))
         slow.say(file.request()[:20], how="half a request")
         for _ in range(2):
             stalled = stack.enter_context(talking(server))
             stalled.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * KiB)
             stalled.say(Wanted(large.url, None).request())
-            stalled.peek(b"\r\n\r\n")
+            stalled.peek(b"\r\n\r\n", "one_at_a_time")
             with talking(server) as talk:
                 talk.note(
                     f"{clients} other connections had an answer and are at rest, one client has "

@@ -141,9 +141,9 @@ class Talk:
         self.say(wanted.request(*headers, method=method))
         return self.expect(wanted, method, cause)
 
-    def peek(self, end: bytes) -> None:
+    def peek(self, end: bytes, cause: str = "") -> None:
         """Receive until `end` has come; it is still to be heard."""
-        self._came = self._until(end, "") + self._came
+        self._came = self._until(end, cause) + self._came
 
     def take(self, size: int, cause: str) -> bytes:
         """The next `size` bytes, whatever they are."""
