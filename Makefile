@@ -11,7 +11,7 @@ LAB_OPTIONS ?=
 help:
 	@echo 'make lab        the environment, then JupyterLab at chapter 00'
 	@echo 'make test       the tests: library, lessons in strict nbval, JupyterLab in a browser'
-	@echo 'make soak       every notebook 20 times, half of them with all cores busy'
+	@echo 'make soak       what takes long: large classes, all answers, every notebook 20 times'
 	@echo 'make notebooks  run every notebook again and save it, normalised'
 	@echo 'make labs       generate labs/ from solutions/, and run the notebooks of both'
 	@echo 'make bench      the solutions beside nginx and others: a table and a chart in docs/'
@@ -24,6 +24,7 @@ test: environment
 	$(IN_VENV)/python tools/run_tests.py
 
 soak: environment
+	$(IN_VENV)/python -m pytest -q -m soak tests
 	$(IN_VENV)/python tools/soak.py
 
 notebooks: environment

@@ -3,6 +3,7 @@
 `tests/labs/NN_name/wrong/STEM__mistake.py` stands in for the lab's program STEM.py; its first line
 is `# KIND: the mistake`, KIND being the kind of check that must catch it. Those in `right/` are
 unusual but correct; their first line says what is unusual. Labs join by their files alone.
+Those in `wrong/more/` and `right/more/` resemble others so much that `make soak` is their place.
 """
 
 from __future__ import annotations
@@ -33,18 +34,21 @@ pytestmark = pytest.mark.needs("linux")
 
 def answers(folder: str) -> list[ParameterSet]:
     """The answers of all labs in folders of that name."""
-    files = sorted(CORPORA.glob(f"*/{folder}/*__*.py"))
-    return [pytest.param(file, id=f"{lab_of(file).number}-{file.stem}") for file in files]
+    return [
+        pytest.param(file, id=f"{lab_of(file).number}-{file.stem}", marks=marks)
+        for where, marks in ((folder, ()), (f"{folder}/more", pytest.mark.soak))
+        for file in sorted(CORPORA.glob(f"*/{where}/*__*.py"))
+    ]
 
 
 def lab_of(answer: Path) -> Lab:
     """The lab, in solutions/, that an answer belongs to."""
-    return Lab(TESTS.parent / "solutions" / answer.parent.parent.name)
+    return Lab(TESTS.parent / "solutions" / answer.relative_to(CORPORA).parts[0])
 
 
 def is_wrong(answer: Path) -> bool:
     """Whether an answer is one that must be caught."""
-    return answer.parent.name == "wrong"
+    return answer.relative_to(CORPORA).parts[1] == "wrong"
 
 
 def kind_of(answer: Path) -> str:

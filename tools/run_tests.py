@@ -30,7 +30,7 @@ def main() -> int:
                 *("--nbval", "-c", "pyproject.toml", f"--rootdir={scratch}", "-p", "conftest"),
                 *notebooks_in(labs),
             ],
-            "wrong and right answers": [CORPORA],
+            "wrong and right answers": [CORPORA, "-m", "not soak"],
         }
         rows = [(part, *run(part, arguments)) for part, arguments in parts.items()]
     print()

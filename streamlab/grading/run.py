@@ -388,7 +388,7 @@ def _dask_workers(scheduler: str) -> Workers:
         import distributed
     except ImportError as error:
         raise GradingError(
-            "dask.distributed is missing: pip install 'streamlab[dask]', here and on the workers"
+            "dask.distributed is missing: pip install -e '.[dask]', here and on the workers"
         ) from error
     try:
         return _DaskWorkers(distributed, scheduler)
