@@ -706,7 +706,9 @@ def serves_a_mixed_crowd(server: Server, draw: Random) -> None:
             alone = _problem_of(head_of(server, file.url), file, ending)
             users += [_User(file, ending, alone is None, together) for _ in range(turn, count, 4)]
     with traced(server) as trace, ThreadPoolExecutor(len(users)) as pool:
-        list(pool.map(lambda user: user.visit(server), draw.sample(users, len(users))))
+        for user in draw.sample(users, len(users)):
+            pool.submit(user.visit, server)
+            time.sleep(0.002)  # not all at once: that would test the length of the accept queue
     failed = [user for user in users if user.cause]
     if not failed:
         return
@@ -743,11 +745,7 @@ class _User:
         try:
             with connected(server, TOGETHER) as sock:
                 self.together.wait(TOGETHER)  # so that all ask in the same moment
-                self._take(sock, waits=True)
-            # A page is soon there: some more, while the documents are on their way.
-            for _ in range(3 if self.file.size < THRESHOLD and not self.cause else 0):
-                with connected(server, TOGETHER) as sock:
-                    self._take(sock, waits=False)
+                self._take(sock)
         except threading.BrokenBarrierError:
             self.cause = "one_at_a_time"
         except TimeoutError:
@@ -755,7 +753,7 @@ class _User:
         except OSError as error:
             self._fail("cut_short", f"the connection broke ({type(error).__name__}).")
 
-    def _take(self, sock: socket.socket, waits: bool) -> None:
+    def _take(self, sock: socket.socket) -> None:
         sock.sendall(request_for(self.file.url))
         raw = b""
         while b"\r\n\r\n" not in raw and (piece := sock.recv(16 * KiB)):
@@ -768,8 +766,7 @@ class _User:
         elif problem:
             self._fail("mixed_up", f"{problem[1]}. Came:\n\n{shown(head.raw, 500)}\n")
         else:
-            if waits:
-                self.together.wait(TOGETHER)
+            self.together.wait(TOGETHER)
             wanted = self.file.path.read_bytes()
             while len(body) < len(wanted) and (piece := sock.recv(256 * KiB)):
                 body += piece
