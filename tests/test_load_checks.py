@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import resource
 import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -93,19 +90,15 @@ def test_nobody_waits_for_the_silent(closed_port: int, file: SampleFile) -> None
     [
         ("while True: pass", False),
         ("import time\nwhile True: sum(range(10**6)); time.sleep(0.2)", True),
-        ("import time; time.sleep(60)", True),
+        ("import time\ntime.sleep(60)", True),
     ],
 )
-def test_who_never_rests_is_seen(program: str, rests: bool) -> None:
+def test_who_never_rests_is_seen(program: str, rests: bool, tmp_path: Path) -> None:
     """A process that spins is seen; one that works now and then is not."""
-    process = subprocess.Popen([sys.executable, "-c", program])
-    try:
-        time.sleep(0.3)
-        found = load_checks._awake(SimpleNamespace(keeper=process.pid), 1)
-    finally:
-        process.kill()
-        process.wait()
-    assert (found == "") == rests
+    script = tmp_path / "server.py"
+    script.write_text(f'print("listening on http://127.0.0.1:1", flush=True)\n{program}\n')
+    with Server(script, tmp_path, probe=False) as server:
+        assert (load_checks._awake(server, 1) == "") == rests
 
 
 @pytest.mark.parametrize("sendfile", [True, False])
