@@ -346,6 +346,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("not attempted yet: the program is still the stub")
 
 
+def _without_places(item: pytest.Item, text: str) -> str:
+    """A text without the temporary folders that a program ran in: they say nothing to anybody."""
+    workshop = getattr(item, "funcargs", {}).get("workshop")
+    for place in (workshop.folder, workshop.root) if workshop is not None else ():
+        text = text.replace(f"{place}/", "")
+    return text
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -377,7 +385,7 @@ def pytest_runtest_makereport(
         max_points=check.points,
         outcome=outcome,
         cause=cause,
-        evidence=_printable(evidence),
+        evidence=_printable(_without_places(item, evidence)),
         curl=_printable(curl),
         seed=item.config.stash[_SEED],
         seconds=round(call.duration, 3),
