@@ -60,6 +60,17 @@ def test_a_roster_is_read_as_it_is_exported(tmp_path: Path, text: str) -> None:
     assert [(each.student, each.name) for each in students] == [("ann", "Ann Lee"), ("bob", "Bob")]
 
 
+def test_the_gradebook_of_canvas_is_a_roster(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(
+        "Student,ID,SIS Login ID,Section,Lab 02 (77)\n"
+        "    Points Possible,,,,20\n"
+        '"Lee, Ann",101,ann,A,\n'
+        '"Student, Test",102,,A,\n'
+    )
+    (only,) = read_roster(tmp_path / "r.csv")
+    assert (only.student, only.name) == ("ann", "Lee, Ann")
+
+
 def test_names_are_kept_as_they_are(tmp_path: Path) -> None:
     """Quoted commas, quotes, other scripts, and what a spreadsheet would take for a formula."""
     text = 'student,name,e-mail\nann,"Lee, Ann ""Annie""",a@b\nünal,=1+1,@x\n'

@@ -34,8 +34,9 @@ LARGEST_LIST = 16 * MiB
 MOST_FILES = 20_000
 """How many files of one submission are looked at."""
 
-_IDS = ("student", "student id", "id", "username", "login", "sis login id", "sis user id")
-_NAMES = ("name", "full name", "student name")
+_CANVAS_IDS = ("sis login id", "sis user id")
+_IDS = (*_CANVAS_IDS, "student", "student id", "id", "username", "login")
+_NAMES = ("name", "full name", "student name", "student")
 _NO_PROGRAM = {"__MACOSX", "__pycache__", ".ipynb_checkpoints", ".streamlab", ".stub", ".git"}
 _NO_PROGRAM |= {".venv", "venv", "node_modules", "solutions"}
 
@@ -47,8 +48,9 @@ def read_roster(path: Path) -> list[Student]:
     """The students of a roster: a CSV file with a heading line, one of its columns an id.
 
     The id's heading is `student`, `student id`, `id`, `username` or `login`; a column `name` is the
-    student's name. Commas, semicolons and tabs may part the columns. Raises `GradingError` where
-    that is not so, or where two lines have the same id.
+    student's name. Commas, semicolons and tabs may part the columns. The gradebook that Canvas
+    exports will do as it is. Raises `GradingError` where that is not so, or where two lines have
+    the same id.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -63,18 +65,21 @@ def read_roster(path: Path) -> list[Student]:
     except csv.Error as error:
         raise GradingError(f"{path} is no CSV file: {error}") from error
     headings = {str(key).strip().casefold(): key for key in (rows[0] if rows else {})}
-    id_column = next((headings[each] for each in _IDS if each in headings), None)
+    id_heading = next((each for each in _IDS if each in headings), "")
+    id_column = headings.get(id_heading)
     if id_column is None:
         raise GradingError(
             f"{path} has no column 'student' with an id for each student, below a heading line"
         )
-    name_column = next((headings[each] for each in _NAMES if each in headings), None)
+    names = [headings[each] for each in _NAMES if each in headings and each != id_heading]
+    name_column = names[0] if names else None
     students: dict[str, Student] = {}
     for number, row in enumerate(rows, start=2):
         columns = {str(k).strip(): (v or "").strip() for k, v in row.items() if isinstance(k, str)}
         who = (row[id_column] or "").strip()
         if not who:
-            if any(columns.values()):
+            # Of Canvas, the points possible and a student for trying things out.
+            if any(columns.values()) and id_heading not in _CANVAS_IDS:
                 raise GradingError(f"{path}, line {number}: there is no id in it")
             continue
         if who in students:
