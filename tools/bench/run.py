@@ -31,6 +31,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from streamlab.files import GiB, KiB, MiB, random_file, size_text
 from streamlab.memory import memory_of
@@ -352,7 +353,7 @@ def draw(result: dict[str, Any], target: Path) -> None:
         ("memory for each slow client", "slow-", "less is better"),
     ]
     servers = [name for name in result["servers"] if name != STANDARD]
-    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8), sharey=True, layout="constrained")
     for axis, (title, prefix, better) in zip(axes.flat, groups, strict=True):
         named = [each for each in result["workloads"] if each["name"].startswith(prefix)]
         shades = plt.get_cmap("viridis")
@@ -368,16 +369,24 @@ def draw(result: dict[str, Any], target: Path) -> None:
                 "o",
                 alpha=0.85,
                 color=shades(0.1 + 0.75 * number / max(1, len(named) - 1)),
-                label=workload["title"].removeprefix("first byte of 64 MiB at 50 clients, "),
+                label=workload["title"].rpartition(", ")[2]
+                if prefix == "first-"
+                else workload["title"],
             )
         axis.axvline(1, color="black", linewidth=1)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set_title(f"{title} ({better})", fontsize=10)
         axis.set_yticks(range(len(servers)), [result["servers"][name] for name in servers])
         axis.invert_yaxis() if axis is axes.flat[0] else None
         axis.grid(axis="x", alpha=0.3)
+        axis.tick_params(axis="x", labelsize=8)
         axis.set_xlabel("ratio to nginx", fontsize=9)
-        axis.legend(fontsize=7, loc="best")
+        axis.legend(
+            fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.45, -0.14), frameon=False
+        )
     figure.savefig(target, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
