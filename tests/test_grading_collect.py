@@ -209,7 +209,7 @@ def flagged(content: bytes, flag: int) -> bytes:
         "whatever.py",
         "../../server.py",
         "/etc/server.py",
-        "C:\\Users\\ann\\server.py",
+        "D:\\homework\\ann\\server.py",
         "a\u202eb/server.py",
     ],
 )
