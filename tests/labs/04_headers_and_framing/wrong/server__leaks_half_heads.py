@@ -72,6 +72,7 @@ class Client:
         while self.keep:
             self.keep, self.method, self.version = False, "GET", "HTTP/1.1"
             lines = self.read_head()
+            self.left = lines is None
             if lines is None:
                 return
             words = lines[0].split(" ")
@@ -163,10 +164,10 @@ def serve(sock, root):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client = Client(sock, root)
         client.serve()
-        if client.rest or client.keep:
-            sock.close()
-        else:
+        if client.left:
             OPEN.append(sock)
+        else:
+            sock.close()
 
 
 def main():
