@@ -29,8 +29,8 @@ TYPES = {
 OTHER_TYPE = "application/octet-stream"
 # BEGIN SOLUTION
 HEAD_LIMIT = 64 * 1024
-KEEPING = "public, max-age=3600"
-# What ends a connection after the answer; a request with a body we don't read, so it ends one too.
+AN_HOUR = "public, max-age=3600"
+# A request with such a header is the last one of its connection. Bodies of requests are not read.
 LAST = re.compile(
     rb"^(?:connection:[^\r\n]*close|content-length:|transfer-encoding:)",
     re.IGNORECASE | re.MULTILINE,
@@ -47,29 +47,30 @@ def answer(connection: socket.socket, head: bytes, root: str) -> bool:
     # return False
     # END STUB
     words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-    if len(words) != 3 or words[0] not in ("GET", "HEAD"):
-        return refuse(connection, "501 Not Implemented")
+    if len(words) != 3:
+        return refuse(connection, "400 Bad Request")
     method, target, version = words
+    if method not in ("GET", "HEAD"):
+        return refuse(connection, "501 Not Implemented")
     keep = version == "HTTP/1.1" and not LAST.search(head)
+    name = unquote(target.partition("?")[0])
     try:
-        file = open_file(root, unquote(target.partition("?")[0]))
+        file = open_file(root, name)
     except FileNotFoundError:
-        return refuse(connection, "404 Not Found", method, keep)
+        return refuse(connection, "404 Not Found", keep, method)
     except OSError:
-        return refuse(connection, "500 Internal Server Error", method, keep)
+        return refuse(connection, "500 Internal Server Error", keep, method)
     with file:
-        # Of the open file, not of its name: that may be another file's by now.
+        # The size of the open file, not of its name: that may be another file's by now.
         size = os.fstat(file.fileno()).st_size
-        if method == "HEAD":
-            connection.sendall(headers("200 OK", type_of(target), size, keep, KEEPING))
-            return keep
-        if size <= THRESHOLD:
+        if size <= THRESHOLD and method == "GET":
             body = file.read(size)
-            top = headers("200 OK", type_of(target), len(body), keep, KEEPING)
-            connection.sendall(top + body)
+            connection.sendall(headers("200 OK", type_of(name), len(body), AN_HOUR, keep) + body)
             return keep
-        connection.sendall(headers("200 OK", type_of(target), size, keep, KEEPING))
-        # Never past the length that was told; if the file has shrunk, only a broken connection
+        connection.sendall(headers("200 OK", type_of(name), size, AN_HOUR, keep))
+        if method == "HEAD":
+            return keep
+        # Never past the length that was told. If the file has shrunk, only a broken connection
         # tells the client that something is missing.
         return connection.sendfile(file, count=size) == size and keep
     # END SOLUTION
@@ -84,19 +85,18 @@ def open_file(root: str, name: str) -> FileIO:
     return open(path, "rb", buffering=0)
 
 
-def type_of(target: str) -> str:
+def type_of(name: str) -> str:
     """The Content-Type that goes with the ending of a name."""
-    ending = os.path.splitext(target.partition("?")[0])[1]
-    return TYPES.get(ending.lower(), OTHER_TYPE)
+    return TYPES.get(os.path.splitext(name)[1].lower(), OTHER_TYPE)
 
 
-def headers(status: str, kind: str, length: int, keep: bool, keeping: str) -> bytes:
+def headers(status: str, kind: str, length: int, cache: str, keep: bool) -> bytes:
     """The head of an answer, its empty line included."""
     return (
         f"HTTP/1.1 {status}\r\n"
         f"Content-Type: {kind}\r\n"
         f"Content-Length: {length}\r\n"
-        f"Cache-Control: {keeping}\r\n"
+        f"Cache-Control: {cache}\r\n"
         f"Date: {date_of(int(time.time()))}\r\n"
         "Server: hybrid\r\n"
         f"Connection: {'keep-alive' if keep else 'close'}\r\n\r\n"
@@ -109,10 +109,10 @@ def date_of(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def refuse(connection: socket.socket, status: str, method: str = "GET", keep: bool = False) -> bool:
-    """Answer with an error and a body that says so; nobody should keep it."""
+def refuse(connection: socket.socket, status: str, keep: bool = False, method: str = "GET") -> bool:
+    """Answer with an error, and a body that says so; nobody should keep it."""
     body = f"{status}\n".encode()
-    top = headers(status, "text/plain", len(body), keep, "no-store")
+    top = headers(status, "text/plain", len(body), "no-store", keep)
     connection.sendall(top if method == "HEAD" else top + body)
     return keep
 
