@@ -241,11 +241,13 @@ def read_untrusted(file: Path, most: int) -> str | None:
         handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
     except OSError:
         return None
-    with open(handle, "rb") as opened:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             return None
-        return opened.read(most).decode(errors="replace")
+        return os.read(handle, most).decode(errors="replace")
+    finally:
+        os.close(handle)
 
 
 # Options and fixtures
