@@ -1,0 +1,346 @@
+"""The sandbox: what is in it and what is not, its limits, and where there can be none."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamlab import Cup, sandbox, seccomp
+from streamlab.errors import StreamlabError
+from streamlab.files import MiB
+from streamlab.grading.run import grade_class
+from streamlab.grading.task import GradingError
+from streamlab.labs import Lab
+from streamlab.sandbox import (
+    ENVIRONMENT,
+    Sandbox,
+    delegated_group,
+    enclosed,
+    exit_status,
+    make_group,
+    why_not,
+)
+from streamlab.server import run_program
+
+ROOT = Path(__file__).parent.parent
+LINUX = pytest.mark.needs("linux", "bwrap")
+
+LOOK = """
+import json, os, socket
+def tree(path):
+    return sorted(os.listdir(path)) if os.path.isdir(path) else None
+def writable(path):
+    try:
+        with open(os.path.join(path, "x"), "w"):
+            return True
+    except OSError:
+        return False
+places = ["/", "/dev", "/dev/shm", "/tmp", "/usr", "/etc", "/proc", *PLACES]
+print(json.dumps({
+    "root": tree("/"), "etc": tree("/etc"), "places": {each: tree(each) for each in PLACES},
+    "writable": [each for each in places if writable(each)],
+    "sizes": [os.statvfs(each).f_blocks * os.statvfs(each).f_frsize
+              for each in ("/tmp", "/dev/shm")],
+    "environment": dict(os.environ), "first": open("/proc/1/environ").read(),
+    "processes": sum(each.isdecimal() for each in os.listdir("/proc")),
+    "network": [name for _, name in socket.if_nameindex()], "host": socket.gethostname(),
+    "user": [os.getuid(), os.getgid()], "cwd": os.getcwd(),
+}))
+"""
+
+
+def run(text: str, shut: Sandbox, tmp_path: Path, **options: object) -> str:
+    """What a program writes that runs in a sandbox, which sees the program's folder."""
+    folder = tmp_path / "program"
+    folder.mkdir(exist_ok=True)
+    program = folder / "program.py"
+    program.write_text(text)
+    shut = Sandbox(
+        readable=(str(folder), *shut.readable),
+        writable=shut.writable,
+        nproc=shut.nproc,
+        memory_mib=shut.memory_mib,
+        tmp_mib=shut.tmp_mib,
+    )
+    finished = run_program([sys.executable, str(program)], sandbox=shut, **options)  # type: ignore[arg-type]
+    return finished.output
+
+
+@LINUX
+def test_what_is_visible_and_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders that it is given, at their own paths; no more of the system than programs."""
+    monkeypatch.setenv("STREAMLAB_TEST_SECRET", "river")
+    names = ("readable", "writable", "hidden")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    shut = Sandbox(
+        readable=(str(tmp_path / "readable"),), writable=(str(tmp_path / "writable"),), tmp_mib=3
+    )
+    places = [str(tmp_path / name) for name in names] + [str(ROOT / "solutions"), str(tmp_path)]
+    text = f"PLACES = {places!r}\n{LOOK}"
+    found = json.loads(
+        run(text, shut, tmp_path, environment={"ADDED": "1"}, cwd=tmp_path / "writable")
+    )
+    assert list(found["places"].values()) == [
+        ["file"],
+        ["file"],
+        None,
+        None,
+        ["program", "readable", "writable"],
+    ]
+    allowed = {"/dev/shm", "/tmp", str(tmp_path / "writable")}
+    # The test's own folder may lie in /tmp, which is a small one of the sandbox's own.
+    assert set(found["writable"]) - {str(tmp_path)} == allowed
+    assert found["sizes"] == [3 * MiB, 3 * MiB]
+    assert found["environment"] == {**ENVIRONMENT, "ADDED": "1", "PWD": found["cwd"]}
+    assert "river" not in found["first"]
+    assert found["processes"] <= 3
+    assert not {"passwd", "shadow", "hostname", "hosts"} & set(found["etc"])
+    assert not {"sys", "run", "var", "boot", "mnt"} & set(found["root"])
+    assert (found["host"], found["user"]) == ("localhost", [1000, 1000])
+    assert found["cwd"] == str(tmp_path / "writable")
+    assert (tmp_path / "writable" / "x").exists()
+
+
+@LINUX
+def test_the_network_of_an_enclosure_is_loopback() -> None:
+    """It is up, and nobody else is on it; folders get a tmpfs of the size that they are told."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        text = (
+            "import socket, sys\n"
+            "names = [name for _, name in socket.if_nameindex()]\n"
+            "own = socket.create_server(('127.0.0.1', 0))\n"
+            "socket.create_connection(own.getsockname()).close()\n"
+            "try:\n"
+            f"    socket.create_connection(('127.0.0.1', {listener.getsockname()[1]}))\n"
+            "except ConnectionRefusedError:\n"
+            "    print(*names)\n"
+        )
+        ran = subprocess.run(
+            enclosed([sys.executable, "-c", text]), capture_output=True, text=True, check=False
+        )
+    assert ran.stdout == "lo\n", ran.stderr
+
+
+@LINUX
+def test_a_folder_of_an_enclosure_is_bounded(tmp_path: Path) -> None:
+    text = f"import os; s = os.statvfs({str(tmp_path)!r}); print(s.f_blocks * s.f_frsize)"
+    text += f"; open({str(tmp_path / 'x')!r}, 'w')"
+    command = enclosed([sys.executable, "-c", text], {tmp_path: 5 * MiB})
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(ran.stdout) == 5 * MiB
+    assert not list(tmp_path.iterdir())
+
+
+@LINUX
+def test_processes_are_counted_for_each_sandbox(tmp_path: Path) -> None:
+    """Two beside each other may have sixty each of hundred; and one alone not two hundred."""
+    text = (
+        "import os, sys, time\n"
+        "for _ in range(COUNT):\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(3)\n"
+        "        os._exit(0)\n"
+        "time.sleep(2)\n"
+        "print('all of them')\n"
+    )
+    outputs = []
+    from concurrent.futures import ThreadPoolExecutor
+
+    def count(folder: str, many: int) -> str:
+        (tmp_path / folder).mkdir()
+        return run(text.replace("COUNT", str(many)), Sandbox(nproc=100), tmp_path / folder)
+
+    with ThreadPoolExecutor(2) as pool:
+        outputs = list(pool.map(count, ("a", "b"), (60, 60)))
+    assert outputs == ["all of them\n"] * 2
+    outcome = count("c", 200)
+    assert "had more than 100 processes" in outcome or "unavailable" in outcome, outcome
+
+
+@LINUX
+def test_a_signal_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text("import os, sys; os.kill(os.getpid(), int(sys.argv[1]))")
+    for number, status in ((9, -9), (0, 0)):
+        command = [sys.executable, str(tmp_path / "p.py"), str(number)]
+        shut = Sandbox(readable=(str(tmp_path),))
+        assert run_program(command, sandbox=shut, cup=Cup()).status == status
+
+
+def test_exit_statuses() -> None:
+    assert [exit_status(each) for each in (None, 0, 1, 128, 137, 139, 255, -9)] == [
+        None, 0, 1, 128, -9, -11, 255, -9,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_has_the_kernels_form(machine: str) -> None:
+    """Steps of eight bytes, which only jump forward, and to a step that is there."""
+    code = seccomp.program(machine)
+    assert len(code) % 8 == 0
+    steps = [code[at : at + 8] for at in range(0, len(code), 8)]
+    for at, step in enumerate(steps):
+        if step[0] & 7 == 5:
+            assert at + 1 + max(step[2], step[3]) < len(steps)
+    assert seccomp.program("pdp11") == b""
+
+
+# Where there can be none
+
+
+def fake(folder: Path, text: str) -> None:
+    """A bubblewrap of one's own."""
+    (folder / "bwrap").write_text(f"#!/bin/sh\n{text}\n")
+    (folder / "bwrap").chmod(0o755)
+
+
+@pytest.mark.needs("linux")
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "bwrap is missing: install bubblewrap" in why_not()
+    fake(tmp_path, "exit 0")
+    assert "prlimit is missing: install util-linux" in why_not()
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("echo 'setting up uid map: Permission denied' >&2; exit 1", "uid map: Permission denied"),
+        ("echo 'Unknown option --disable-userns' >&2; exit 1", "older than 0.8"),
+        ("exit 3", "status 3"),
+        ("yes no 2>/dev/null | head -c 100000 >&2; exit 1", "forbids user namespaces"),
+    ],
+)
+def test_a_bubblewrap_that_fails_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    fake(tmp_path, text)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert words in why_not() and len(why_not()) < 400
+
+
+def test_other_systems_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert "isolation needs Linux" in why_not()
+
+
+@LINUX
+def test_it_works_here() -> None:
+    assert why_not() == ""
+
+
+@pytest.mark.needs("linux")
+def test_nobody_is_graded_without_it_unless_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything ran; `unsafe` runs the programs as they are."""
+    monkeypatch.setattr(sandbox, "why_not", lambda: "there is no bubblewrap")
+    lab = Lab(ROOT / "solutions" / "01_load_all_bug")
+    (tmp_path / "handed-in").mkdir()
+    (tmp_path / "handed-in" / "ann.py").write_text("def load_all(clients, file, chunk): return 1\n")
+    (tmp_path / "roster.csv").write_text("student\nann\n")
+    arguments = (tmp_path / "handed-in", lab, tmp_path / "roster.csv", tmp_path / "report")
+    with pytest.raises(GradingError, match=r"no bubblewrap.*--unsafe"):
+        grade_class(*arguments)
+    assert not (tmp_path / "report").exists()
+    [mark] = grade_class(*arguments, unsafe=True).marks
+    assert mark.outcome == "graded"
+    assert issubclass(GradingError, StreamlabError)
+
+
+# As an ordinary user
+
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+
+
+@LINUX
+def test_an_ordinary_user_is_shut_in_as_well(tmp_path: Path) -> None:
+    """As root: as nobody, with the system's Python, since one at home is not nobody's to read."""
+    text = (
+        "import sys; from streamlab.sandbox import Sandbox, why_not; "
+        "from streamlab.server import run_program; print(repr(why_not())); "
+        "count = 'import os, time\\n'"
+        "'[os.fork() or (time.sleep(2), os._exit(0)) for _ in range(60)]'; "
+        "print(run_program([sys.executable, '-c', count], sandbox=Sandbox(nproc=30)).output)"
+    )
+    command = [sys.executable, "-c", text]
+    environment = dict(os.environ)
+    if os.geteuid() == 0:
+        if not SYSTEM_PYTHON.exists() or sys.version_info[:2] != _version_of(SYSTEM_PYTHON):
+            pytest.skip("there is no other Python of this version")
+        os.chmod(tmp_path, 0o755)
+        for folder in tmp_path.parents[:2]:
+            os.chmod(folder, 0o755)
+        import shutil
+
+        shutil.copytree(ROOT / "streamlab", tmp_path / "streamlab")
+        command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+                   str(SYSTEM_PYTHON), "-c", text]  # fmt: skip
+        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path), "TMPDIR": "/tmp"}
+    ran = subprocess.run(
+        command, env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.stdout.startswith("''\n"), ran.stdout + ran.stderr
+    assert "Resource temporarily unavailable" in ran.stdout, ran.stdout + ran.stderr
+
+
+def _version_of(python: Path) -> tuple[int, ...]:
+    text = "import sys; print(*sys.version_info[:2])"
+    ran = subprocess.run([str(python), "-c", text], capture_output=True, text=True, check=True)
+    return tuple(map(int, ran.stdout.split()))
+
+
+# Control groups, of which a machine may have none
+
+
+@pytest.fixture
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the form of a delegated control group."""
+    for name in ("cgroup.controllers", "cgroup.subtree_control", "cgroup.procs"):
+        (tmp_path / name).write_text("cpu memory pids\n" if "controllers" in name else "")
+    monkeypatch.setattr(sandbox, "own_group", lambda: tmp_path)
+    delegated_group.cache_clear()
+    return tmp_path
+
+
+def test_a_delegated_group_is_found(group: Path) -> None:
+    """This process moves into a leaf, and the group passes its controllers on."""
+    assert delegated_group() == group
+    assert (group / "streamlab" / "cgroup.procs").read_text() == str(os.getpid())
+    assert (group / "cgroup.subtree_control").read_text() == "+memory +pids"
+    delegated_group.cache_clear()
+
+
+@pytest.mark.parametrize("spoil", ["controllers", "leaf", "none"])
+def test_a_group_that_is_not_ours_is_left_alone(
+    group: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    if spoil == "controllers":
+        (group / "cgroup.controllers").write_text("cpu\n")
+    elif spoil == "leaf":
+        (group / "streamlab").write_text("no folder")
+    else:
+        monkeypatch.setattr(sandbox, "own_group", lambda: None)
+    assert delegated_group() is None
+    delegated_group.cache_clear()
+
+
+def test_a_group_has_its_limits(tmp_path: Path) -> None:
+    made = make_group(tmp_path, "check-1", 1536, 256)
+    found = {file.name: file.read_text() for file in made.iterdir()}
+    assert found["memory.max"] == str(1536 * MiB)
+    assert (found["memory.swap.max"], found["pids.max"]) == ("0", "256")
+
+
+def test_a_program_enters_its_group_first() -> None:
+    command = Sandbox(cgroup="/sys/fs/cgroup/check").wrap(["true"], {}, None)
+    assert command[:2] == ["sh", "-c"] and command[3] == "/sys/fs/cgroup/check"
+    assert command[-1] == "true"
