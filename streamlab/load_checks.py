@@ -420,7 +420,7 @@ def sources_stop(server: Server, draw: Random) -> None:
 # SLOW
 
 
-def slow_ones_get_all(server: Server, draw: Random, clients: int = 40, pause: float = 1) -> None:
+def slow_ones_get_all(server: Server, draw: Random, clients: int = 40, pause: float = 0.8) -> None:
     """Clients who wait in the middle of a file, twice, still get every byte of it."""
     make_room(clients)
     file = random_file(draw.randrange(1500 * KiB, 2 * MiB), name_of(draw), server.root)

@@ -21,8 +21,8 @@ def headers(status, size):
 
 async def send_file(client, path):
     await client.send(headers("200 OK", path.stat().st_size))
-    async with await anyio.open_file(path, "rb") as file:
-        while chunk := await file.read(CHUNK):
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
             await client.send(chunk)
 
 
