@@ -475,8 +475,8 @@ def remember(lab: Lab, results: list[CheckResult]) -> None:
 def last_results(lab: Lab) -> list[CheckResult]:
     """The results of the last check; none if there was no check, or they can't be read."""
     try:
-        lines = results_file(lab).read_text(encoding="utf-8").splitlines()
-        return [CheckResult.from_json(line) for line in lines]
+        lines = results_file(lab).read_text(encoding="utf-8").split("\n")
+        return [CheckResult.from_json(line) for line in lines if line]
     except (OSError, ValueError, TypeError):
         return []
 

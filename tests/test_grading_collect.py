@@ -19,9 +19,10 @@ from streamlab.grading.collect import (
     owners,
     read_roster,
 )
-from streamlab.grading.records import Student
+from streamlab.grading.records import Key, Student, from_lines, to_line
 from streamlab.grading.task import GradingError
 from streamlab.labs import Lab
+from streamlab.results import CheckResult
 
 ROOT = Path(__file__).parent.parent
 LAB = Lab(ROOT / "solutions" / "02_chunked_loop")
@@ -472,3 +473,11 @@ def test_several_of_one_student_are_one_submission(
     assert first.programs == {"server.py": GOOD}
     file.write_bytes(OTHER)
     assert found().sha256 != first.sha256
+
+
+def test_a_stored_result_may_hold_any_text() -> None:
+    """Line ends of other kinds than the file's own are in what programs wrote."""
+    words = "a\u2028b\x85c"
+    result = CheckResult("02_chunked_loop", "bytes", "BYTES", 0, 3, "failed", evidence=words)
+    key = Key("ann", "", "")
+    assert from_lines((to_line(key, result) + "\n").split("\n"))[key].results["bytes"] == result

@@ -180,7 +180,7 @@ class _Run:
         self.faults: dict[str, str] = {}
         if self.log.exists():
             text = self.log.read_text(encoding="utf-8", errors="replace")
-            self.known = from_lines(text.splitlines())
+            self.known = from_lines(text.split("\n"))
             if text and not text.endswith("\n"):  # torn by an interruption
                 self._append("\n")
 
