@@ -1,9 +1,9 @@
-# DROP: SIGPIPE is set back to what it is for a command in a pipe
+# DROP: an exception in a thread ends the program, so that none goes unseen
 
 import argparse
 import os
-import signal
 import socket
+import sys
 import threading
 from contextlib import suppress
 from email.utils import formatdate
@@ -96,12 +96,17 @@ def answer(connection, root):
 
 
 def serve(connection, root):
-    with suppress(OSError, ValueError), connection:
+    with suppress(ValueError), connection:
         answer(connection, root)
 
 
+def report(error):
+    print(error.exc_value, file=sys.stderr)
+    os._exit(1)
+
+
 def main():
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    threading.excepthook = report
     parser = argparse.ArgumentParser()
     parser.add_argument("--root")
     parser.add_argument("--port", type=int)
