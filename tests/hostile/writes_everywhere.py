@@ -1,5 +1,9 @@
 # EXPECT: passed bytes
-"""Writes where it has no business: marks, checks, packages, the files that it serves, itself."""
+"""Writes where it has no business: marks, checks, packages, the files that it serves, itself.
+
+What there is it only opens for writing, but for files made to be attacked: should it succeed, the
+machine of who runs the tests must bear it.
+"""
 
 import os
 import site
@@ -10,17 +14,26 @@ SECRETS = "@SECRETS@"
 written = []
 
 
-def attempt(what, action, *arguments):
+def attempt(action, *arguments):
     try:
         action(*arguments)
     except OSError:
         return
-    written.append(what)
+    written.append(f"{action.__name__} {arguments[0]}")
 
 
-def write(path):
-    with open(path, "a") as file:
-        file.write("import os\n")
+def open_to_write(path):
+    os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+
+
+def make(path):
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    os.unlink(path)
+
+
+def make_folder(path):
+    os.mkdir(path)
+    os.rmdir(path)
 
 
 root = sys.argv[1].partition("=")[2]
@@ -29,25 +42,24 @@ places = [root, os.path.dirname(root), os.getcwd(), os.path.dirname(__file__), "
 places += ["/dev", "/proc", "/usr/bin", "/usr/local/bin", "/var", "/home", "/root", "/run"]
 places += [paths["stdlib"], paths["purelib"], paths["platlib"], paths["scripts"], sys.prefix]
 places += site.getsitepackages()
+files = [__file__, sys.executable, "/bin/sh", os.__file__, *SECRETS]
 try:
     import streamlab
 
     places.append(os.path.dirname(streamlab.__file__))
-    attempt("streamlab/checks.py", write, os.path.join(places[-1], "checks.py"))
+    files += [streamlab.__file__, os.path.join(places[-1], "checks.py")]
 except ImportError:
     pass
 for place in places:
-    for name in ("sitecustomize.py", "streamlab.pth", "results.jsonl"):
-        attempt(f"{place}/{name}", write, f"{place}/{name}")
-    attempt(f"{place}/folder", os.mkdir, f"{place}/folder-of-mine")
-for path in (*SECRETS, __file__, sys.executable, "/bin/sh"):
-    attempt(path, write, path)
-    attempt(path, os.unlink, path)
-    attempt(path, os.rename, path, path + ".old")
-for where, _folders, files in os.walk("/proc/sys"):
-    for name in files:
-        attempt(f"{where}/{name}", write, f"{where}/{name}")
-for name in ("sysrq-trigger", "1/oom_score_adj", "1/mem", "mtrr"):
-    attempt(name, write, f"/proc/{name}")
+    attempt(make, f"{place}/streamlab-test-of-writing.pth")
+    attempt(make_folder, f"{place}/streamlab-test-of-writing")
+for where, _folders, names in os.walk("/proc/sys"):
+    files += [f"{where}/{name}" for name in names]
+files += [f"/proc/{name}" for name in ("sysrq-trigger", "1/oom_score_adj", "1/mem", "mtrr")]
+for path in files:
+    attempt(open_to_write, path)
+for path in SECRETS:
+    if os.path.isfile(path):
+        attempt(os.unlink, path)
 if written:
     sys.exit(f"written: {written[:20]}")
