@@ -279,7 +279,7 @@ def _fail(server: Server, problem: str, story: str, cause: str, trace: str = "")
 
 _THOUSAND = (
     "for i in $(seq 1000); do curl -sS --limit-rate 1 -o /dev/null http://127.0.0.1:PORT/NAME & "
-    "done  # after ulimit -n 4096, in both terminals"
+    "done  # the server has to be started after ulimit -n 4096"
 )
 
 
