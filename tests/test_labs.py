@@ -117,6 +117,12 @@ def test_labs_are_what_solutions_make_of_them(generated: Path) -> None:
     assert differences(files_of(generated), committed(generated.name)) == []
 
 
+@pytest.mark.parametrize("solution", SOLUTIONS, ids=lambda path: path.name)
+def test_causes_that_depend_on_time_are_causes(solution: Path) -> None:
+    manifest = Lab(solution).manifest
+    assert set(manifest.get("timing", ())) <= set(manifest["causes"])
+
+
 def test_a_changed_lab_is_noticed() -> None:
     """The comparison sees a changed file, a missing one, and a changed cell, but no output."""
     cell = {"cell_type": "code", "id": "a", "source": "1", "outputs": [], "execution_count": 1}
