@@ -149,7 +149,7 @@ def _body(
     """The body's lines, by the first rule that applies (RFC 9112, section 6.3)."""
     fields = _fields(head)
     if status is not None and (method == "HEAD" or status < 200 or status in (204, 304)):
-        head[-1] = Line(head[-1].data, "end", "the head ends, and with it the answer: no body")
+        head[-1] = Line(head[-1].data, "end", "the answer ends: no body")
         return [], data
     if "chunked" in fields.get("transfer-encoding", "").lower():
         return _chunks(data)

@@ -39,7 +39,7 @@ def meanings(data: bytes, asked: Sequence[str] = ()) -> list[str]:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ["status line", "the head ends"]),
         (
             b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
-            ["status line", "the head ends, and with it the answer: no body"],
+            ["status line", "the answer ends: no body"],
         ),
         (
             b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\nhi",
