@@ -603,3 +603,13 @@ def test_pages_in_a_browser(tmp_path: Path, attacker: Mark) -> None:
             context.close()
     assert said == []
     assert set(asked) == {page.as_uri() for page in pages}
+
+
+def test_why_a_program_did_not_start_is_told_once(tmp_path: Path) -> None:
+    evidence = "server.py ended at its start. It wrote:\n\nNo module named 'nothere'"
+    results = tuple(result(check.id, "could_not_run", evidence=evidence) for check in LAB.checks)
+    detail = " ".join(evidence.split())
+    words = class_page(
+        tmp_path, [mark(outcome="could_not_run", detail=detail, results=results)]
+    ).words
+    assert words.count("ended at its start") == 1

@@ -27,6 +27,7 @@ def release(course: Path, target: Path, only: Collection[str] = ()) -> list[str]
     the stubs, whatever has been written into `labs/`. Raises `GradingError` where `course` is no
     checkout of the course, a lab is unknown, or the archive can't be written.
     """
+    tracked = _tracked(course)
     known = {lab.number: lab for lab in labs.labs_in(course)}
     wanted = [number.zfill(2) for number in only] or list(known)
     if unknown := sorted(set(wanted) - set(known)):
@@ -34,7 +35,7 @@ def release(course: Path, target: Path, only: Collection[str] = ()) -> list[str]
     given = [known[number] for number in sorted(set(wanted))]
     try:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in sorted(_members(course, given)):
+            for name, content in sorted(_members(course, tracked, given)):
                 member = zipfile.ZipInfo(f"{TOP}/{name}", _MOMENT)
                 member.external_attr = 0o100644 << 16
                 member.compress_type = zipfile.ZIP_DEFLATED
@@ -44,14 +45,14 @@ def release(course: Path, target: Path, only: Collection[str] = ()) -> list[str]
     return [lab.name for lab in given]
 
 
-def _members(course: Path, given: list[Lab]) -> Iterator[tuple[str, bytes]]:
+def _members(course: Path, tracked: list[str], given: list[Lab]) -> Iterator[tuple[str, bytes]]:
     stubs = {
         (lab.folder / name).relative_to(course).as_posix(): lab.folder / labs.STUBS / name
         for lab in given
         for name in lab.programs
     }
     folders = tuple(f"{lab.folder.relative_to(course).as_posix()}/" for lab in given)
-    for name in _tracked(course):
+    for name in tracked:
         if name.startswith(_KEPT_BACK) or (name.startswith("tools/") and name not in _TOOLS):
             continue
         if name.startswith("labs/") and not name.startswith(folders):

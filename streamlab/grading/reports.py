@@ -325,7 +325,11 @@ def _reasons(lab: Lab, mark: Mark) -> list[str]:
         lines = [line for line in each.evidence.splitlines() if line.strip()]
         if each.outcome == "grader_fault":
             reasons.append(f"{_title(lab, each.check)}: {lines[-1].strip() if lines else '?'}")
-        elif each.outcome == "could_not_run" and lines and lines[0] not in reasons:
+        elif (
+            each.outcome == "could_not_run"
+            and lines
+            and not any(reason.startswith(lines[0].strip()) for reason in reasons)
+        ):
             reasons.append(lines[0])
     return reasons
 

@@ -144,10 +144,14 @@ def _settled_seed(report: Path, lab: Lab, checks: str, wanted: int | None) -> in
     except (OSError, ValueError) as error:
         raise GradingError(f"{file} can't be read: name another folder with --out") from error
     if before is not None:
+        if before.get("lab") != lab.name:
+            raise GradingError(
+                f"{report} holds a run of lab {before.get('lab')}: name another folder with --out"
+            )
         if any(before.get(name) != value for name, value in facts.items()):
             raise GradingError(
-                f"{report} holds a run of another lab, or of another version of the checks: "
-                "name another folder with --out"
+                f"{report} holds a run with another version of the checks: name another folder "
+                f"with --out, and --seed {before.get('seed')} for the same conditions"
             )
         if wanted not in (None, before["seed"]):
             raise GradingError(f"{report} holds a run with the seed {before['seed']}: leave it out")

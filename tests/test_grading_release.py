@@ -1,0 +1,53 @@
+"""The archive for students: what is in it, what is not, and that equal contents are equal."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from streamlab import labs
+from streamlab.grading.release import TOP, release
+from streamlab.grading.task import GradingError
+
+COURSE = Path(__file__).resolve().parent.parent
+
+pytestmark = pytest.mark.skipif(
+    not (COURSE / ".git").exists() or shutil.which("git") is None,
+    reason="an archive is made from a git checkout",
+)
+
+
+def test_students_get_the_stubs_of_the_labs_that_are_given_out(tmp_path: Path) -> None:
+    target = tmp_path / "week.zip"
+    assert release(COURSE, target, ["2"]) == ["02_chunked_loop"]
+    with zipfile.ZipFile(target) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    assert all(name.startswith(f"{TOP}/") for name in content)
+    inside = {name.removeprefix(f"{TOP}/"): each for name, each in content.items()}
+    given = {name.split("/")[1] for name in inside if name.startswith("labs/")}
+    assert given == {"02_chunked_loop"}
+    stub = COURSE / "labs" / "02_chunked_loop" / labs.STUBS / "server.py"
+    assert inside["labs/02_chunked_loop/server.py"] == stub.read_bytes()
+    assert {"Makefile", "README.md", "tools/make_environment.py"} <= set(inside)
+    private = ("solutions/", "tests/", "docs/instructors.md")
+    assert not [name for name in inside if name.startswith(private)]
+    solution = COURSE / "solutions" / "02_chunked_loop" / "server.py"
+    assert solution.read_bytes() not in inside.values()
+
+
+def test_equal_contents_give_an_equal_archive(tmp_path: Path) -> None:
+    release(COURSE, tmp_path / "a.zip", ["02"])
+    release(COURSE, tmp_path / "b.zip", ["2", "02"])
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_what_can_not_be_released_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(GradingError, match="no lab 77"):
+        release(COURSE, tmp_path / "week.zip", ["77"])
+    with pytest.raises(GradingError, match="can't be written"):
+        release(COURSE, tmp_path / "nowhere" / "week.zip", ["02"])
+    with pytest.raises(GradingError, match="no git checkout"):
+        release(tmp_path, tmp_path / "week.zip")
