@@ -210,10 +210,12 @@ def serve_files_async(send: AsyncSend, *, send_buffer: int | None = None) -> Non
 
     async def run() -> None:
         asyncio.get_running_loop().set_exception_handler(_LoopErrors())
-        server = await asyncio.start_server(answer, HOST, options.port, backlog=BACKLOG)
-        [listener] = server.sockets
+        listener = _listener(options.port)
         if send_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        server = await asyncio.start_server(answer, sock=listener)
+        # Not as its `backlog`: out of descriptors, asyncio calls accept(2) so many times in a row.
+        listener.listen(BACKLOG)
         announce(listener.getsockname()[1])
         await server.serve_forever()
 
@@ -231,10 +233,19 @@ class _LoopErrors:
         if isinstance(error, ConnectionError):
             return
         line = f"{context['message']}: {error!r}"
-        if line != self._last:  # accept(2) without descriptors: one for each place in the queue
+        if line != self._last:  # accept(2) without descriptors: a hundred in a row
             self._last = line
             print(line, file=sys.stderr, flush=True)
         _give_up_without_memory(error)
+
+
+def _listener(port: int) -> socket.socket:
+    """A socket bound to that port, or to any free one."""
+    # IPPROTO_TCP by name: asyncio sets TCP_NODELAY only on sockets that say they are TCP.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((HOST, port))
+    return listener
 
 
 def announce(port: int) -> None:
@@ -276,10 +287,7 @@ def main() -> None:
 
     import uvicorn
 
-    # IPPROTO_TCP by name: asyncio sets TCP_NODELAY only on sockets that say they are TCP.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((HOST, options.port))
+    listener = _listener(options.port)
     listener.listen(BACKLOG)
     announce(listener.getsockname()[1])
     config = uvicorn.Config(

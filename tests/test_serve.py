@@ -222,7 +222,8 @@ def test_a_loop_without_descriptors(launch: Launch, tmp_path: Path, becomes: Bec
     assert started.log().count("out of system resource") == 1
     for client in crowd:
         client.close()
-    assert becomes(lambda: len(memory.open_files(started.pid)) == idle)
+    # Fewer, if the connection by which `start` tried the server was still open then.
+    assert becomes(lambda: len(memory.open_files(started.pid)) <= idle)
     assert download(started.url + small.url, small.path).size == 10
 
 
