@@ -107,7 +107,7 @@ def headers_are_right(launch: Callable[..., Server], draw: Random) -> None:
             fail("no_length", f"{story}There should be Content-Length: {size}.", line)
         came = (answer.header("content-type") or "").partition(";")[0].strip().lower()
         if came not in types:
-            right = " or ".join(sorted(types - {""}))
+            right = " or ".join(sorted(types - {""})) + ", or be left out" * ("" in types)
             fail("wrong_type", f"{story}The Content-Type should be {right}.", line)
         _date_is_right(answer, story, line)
     for wanted in (missing(draw), Wanted("/", None, 404)):

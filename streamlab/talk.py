@@ -56,6 +56,8 @@ class Talk:
         self.answers = 0
         """How many answers were heard in full."""
         self._story: list[str] = []
+        self._heard: bytes | None = None
+        """The last answer that was heard in full."""
         self._commands: list[str] | None = []
         """The requests as options of curl; None once there was something that curl can't say."""
         self._came = b""
@@ -113,7 +115,8 @@ class Talk:
         )
         told = f"{len(body)} bytes of body" if body or method != "HEAD" else "no body"
         self._story.append(f"came {plain.status} ({says}), {told}")
-        return RawAnswer(head + body, plain.status, plain.headers, body, "", True)
+        self._heard = head + body
+        return RawAnswer(self._heard, plain.status, plain.headers, body, "", True)
 
     def expect(self, wanted: Wanted, method: str = "GET", cause: str = "") -> RawAnswer:
         """The next answer is the one that is wanted."""
@@ -129,9 +132,13 @@ class Talk:
                 answer.raw,
             )
         if method != "HEAD" and wanted.body is not None and answer.body != wanted.body:
+            likely = "out_of_step" if self.answers > 1 else "wrong_bytes"
+            if answer.header("transfer-encoding") and wanted.body.startswith(answer.body):
+                likely = "empty_chunk"
             self.fault(
-                cause or ("out_of_step" if self.answers > 1 else "wrong_bytes"),
-                f"The body is not the {len(wanted.body)} bytes of {wanted.path}",
+                cause or likely,
+                f"{len(answer.body)} bytes of body came. They are not the {len(wanted.body)} of "
+                f"{wanted.path}",
                 answer.raw,
             )
         return answer
@@ -194,7 +201,7 @@ class Talk:
             cause = "died"
         story = self._story
         if raw is not None:
-            if story and story[-1].startswith("came "):
+            if raw is self._heard:  # it is shown in full below
                 story = story[:-1]
             story = [*story, f"came\n\n{shown(raw).rstrip()}" if raw else "came nothing"]
         if left_out := max(0, len(story) - 5):
@@ -230,9 +237,10 @@ class Talk:
             if why := self._more():
                 if not at:
                     likely = cause or "no_answer"
-                    if self.answers and "stays open" not in why:
+                    if self.answers and "stays open" not in why and cause != "lost_request":
                         likely = "closes"
-                    self.fault(likely, f"Instead of an answer, {why}", b"")
+                    which = "the next" if self.answers else "an"
+                    self.fault(likely, f"Instead of {which} answer, {why}", b"")
                 head = read_answer(self._came, closed=True)
                 likely = self._slipped if head.problem else "malformed"
                 self.fault(cause or likely, f"No empty line ends the head: {why}", self._came)
@@ -333,6 +341,8 @@ def as_curl(request: bytes) -> str:
         return ""
     method, path, version = words
     options = {"GET": "-v", "HEAD": "-v -I"}.get(method, f"-v -X {method}")
+    if body and method == "GET":  # with a body, curl takes POST to be meant
+        options = "-v -X GET"
     if version == "HTTP/1.0":
         options += " --http1.0"
     for header in headers:

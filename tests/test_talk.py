@@ -91,6 +91,7 @@ def test_a_body_may_end_with_its_connection() -> None:
         (OK.replace(b"200", b"500"), False, "wrong_status"),
         (b"HTTP/1.1 200 OK\r\n\r\nhello", False, "no_end"),
         (b"x" * 1_200_000, False, "malformed"),
+        (CHUNKED + b"2\r\nhe\r\n0\r\n\r\n3\r\nllo\r\n0\r\n\r\n", True, "empty_chunk"),
         (CHUNKED + b"5\r\nhello\r\n", False, "no_end"),
         (CHUNKED + b"5\r\nhello\r\n", True, "cut_short"),
         (CHUNKED + b"4\r\nhello\r\n0\r\n\r\n", True, "bad_chunks"),
@@ -106,6 +107,21 @@ def test_what_is_wrong_has_a_name(raw: bytes, closes: bool, cause: str) -> None:
     assert caught.value.cause == cause
     assert "GET /a.txt HTTP/1.1" in caught.value.evidence
     assert caught.value.curl.startswith("curl -sS -v http://127.0.0.1:PORT/a.txt")
+
+
+def test_an_answer_stays_in_the_story_of_what_came_after_it() -> None:
+    """Whether nothing came then, or a byte too many."""
+    with saying(OK, closes=True) as talk, pytest.raises(CheckFailed) as caught:
+        talk.say(FILE.request() * 2)
+        talk.expect(FILE)
+        talk.expect(FILE, cause="lost_request")
+    assert caught.value.cause == "lost_request"
+    assert "came 200 (Content-Length: 5), 5 bytes of body" in caught.value.evidence
+    assert "came nothing\n\nInstead of the next answer" in caught.value.evidence
+    with saying(OK + b"more") as talk, pytest.raises(CheckFailed) as caught:
+        talk.ask(FILE)
+        talk.ends("stays_open", "it was asked to close")
+    assert "came 200 (Content-Length: 5), 5 bytes of body" in caught.value.evidence
 
 
 def test_a_cause_may_be_named_beforehand() -> None:
@@ -165,6 +181,10 @@ def test_everything_is_received_up_to_an_end() -> None:
         (
             FILE.request("Connection: close", method="PUT") + b"hello",
             "-v -X PUT -H 'Connection: close' -d hello http://127.0.0.1:PORT/a.txt",
+        ),
+        (
+            FILE.request("Content-Length: +5") + b"hello",
+            "-v -X GET -H 'Content-Length: +5' -d hello http://127.0.0.1:PORT/a.txt",
         ),
         (Wanted("/a?b&c", b"").request(), "-v 'http://127.0.0.1:PORT/a?b&c'"),
         (b"HELLO\r\n\r\n", ""),
