@@ -407,7 +407,8 @@ def survives_departures(
             fail(
                 "leaks",
                 f"After {clients} complete downloads, and 5 s after {clients} clients had left "
-                f"halfway:\n{table}{log_of(server)}",
+                f"halfway{', and others before their request was complete' * bool(besides)}:"
+                f"\n{table}{log_of(server)}",
                 curl_line,
             )
         threads.append(after.threads)

@@ -178,7 +178,8 @@ def _no_answer(server: Server, story: str, answer: RawAnswer, line: str) -> NoRe
     elif not server.running:
         cause = "died"
     came = f"Came back:\n\n{shown(answer.raw)}\n\n" if answer.raw else ""
-    fail(cause, f"{story} {came}{answer.problem}.{state}", line)
+    problem = answer.problem[:1].upper() + answer.problem[1:]
+    fail(cause, f"{story} {came}{problem}.{state}", line)
 
 
 def _problem_of(head: RawAnswer, file: SampleFile, ending: str) -> tuple[str, str] | None:
@@ -500,6 +501,13 @@ def _changed_between(server: Server, draw: Random) -> None:
     expect_answer(server, f"/{name}", 200, new)
 
 
+_CHANGED = {
+    "shrinks": "shrank to 16 MiB",
+    "grows": "grew by 3 MiB",
+    "is replaced": "was replaced by another one",
+}
+
+
 def _changed_in_flight(server: Server, draw: Random, change: str) -> None:
     """A client takes a part of a large file and waits; the file changes; the client goes on."""
     old = draw.randbytes(MiB) * 24 + draw.randbytes(draw.randrange(99, 9999))
@@ -520,7 +528,7 @@ def _changed_in_flight(server: Server, draw: Random, change: str) -> None:
         body, ended = _rest_of(sock, came, len(old))
     story = (
         f"A client took 1 MiB of /{file.name} ({len(old)} bytes) and waited; then the file "
-        f"{change}{' to 16 MiB' if change == 'shrinks' else ''}, and the client took the rest. "
+        f"{_CHANGED[change]}, and the client took the rest. "
         f"It got {len(body)} bytes of body"
     )
     same = same_length(body, old)
@@ -783,4 +791,10 @@ class _User:
 
 def survives_departures(server: Server, draw: Random) -> None:
     """Clients that leave halfway leave nothing behind, on neither path."""
-    checks.survives_departures(server, draw, clients=40, also=[THRESHOLD])
+
+    def leave() -> None:
+        for began in (b"", b"GET /begun.html HT") * 10:
+            with suppress(OSError), checks.connected(server, PATIENCE) as sock:
+                sock.sendall(began)
+
+    checks.survives_departures(server, draw, clients=40, also=[THRESHOLD], besides=leave)
