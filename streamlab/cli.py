@@ -200,6 +200,9 @@ def grade(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Where programs can't be isolated: run them as you.")
     ] = False,
+    show_seed: Annotated[
+        bool, typer.Option("--show-seed", help="Tell students the seed, to draw the same files.")
+    ] = False,
 ) -> None:
     """Grade what a class handed in for a lab, each submission in a sandbox of its own.
 
@@ -219,14 +222,22 @@ def grade(
         transient=True,
     ) as bar:
         task = bar.add_task(f"lab {found.number}", total=None)
-        report = grade_class(
-            *(submissions, found, roster, out),
-            jobs=jobs,
-            seed=seed,
-            scheduler=scheduler,
-            unsafe=unsafe,
-            told=lambda done, total, _: bar.update(task, completed=done, total=total),
-        )
+        try:
+            report = grade_class(
+                *(submissions, found, roster, out),
+                jobs=jobs,
+                seed=seed,
+                scheduler=scheduler,
+                unsafe=unsafe,
+                show_seed=show_seed,
+                told=lambda done, total, _: bar.update(task, completed=done, total=total),
+            )
+        except KeyboardInterrupt:
+            bar.stop()
+            typer.echo(
+                "interrupted: whoever was finished is kept; the same command goes on", err=True
+            )
+            raise typer.Exit(130) from None
     console = Console(highlight=False)
     outcomes = Counter(mark.outcome for mark in report.marks)
     for outcome, count in outcomes.most_common():

@@ -16,6 +16,7 @@ import random
 import shutil
 import stat
 import sys
+import sysconfig
 import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -349,11 +350,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _without_places(item: pytest.Item, text: str) -> str:
-    """A text without the temporary folders that a program ran in: they say nothing to anybody."""
+    """A text without the folders of this machine that a program ran in, and Python's own."""
     workshop = getattr(item, "funcargs", {}).get("workshop")
     for place in (workshop.folder, workshop.root) if workshop is not None else ():
         text = text.replace(f"{place}/", "")
-    return text
+    return text.replace(f"{sysconfig.get_path('stdlib')}/", "")
 
 
 @pytest.hookimpl(wrapper=True)

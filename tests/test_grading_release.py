@@ -32,6 +32,7 @@ def test_students_get_the_stubs_of_the_labs_that_are_given_out(tmp_path: Path) -
     stub = COURSE / "labs" / "02_chunked_loop" / labs.STUBS / "server.py"
     assert inside["labs/02_chunked_loop/server.py"] == stub.read_bytes()
     assert {"Makefile", "README.md", "tools/make_environment.py"} <= set(inside)
+    assert b"make test" not in inside["README.md"] + inside["Makefile"]
     private = ("solutions/", "tests/", "docs/instructors.md")
     assert not [name for name in inside if name.startswith(private)]
     solution = COURSE / "solutions" / "02_chunked_loop" / "server.py"

@@ -230,6 +230,7 @@ def _submission(entries: list[os.DirEntry[str]], lab: Lab) -> Submission:
     if not programs:
         wanted = " or ".join(lab.programs)
         return Submission(notes=tuple(notes), problem=f"there is no {wanted} in it")
+    notes += [f"{name} is missing" for name in lab.programs if name not in programs]
     return Submission(programs, tuple(notes))
 
 

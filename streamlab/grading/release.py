@@ -14,8 +14,18 @@ from streamlab.labs import Lab
 TOP = "streamlab-course"
 """The folder that the archive unpacks into."""
 
-_KEPT_BACK = ("solutions/", "tests/", ".ci/", "docs/instructors.md", "conftest.py")
+_KEPT_BACK = (
+    "solutions/",
+    "tests/",
+    ".ci/",
+    "docs/",
+    "conftest.py",
+    "nbval.cfg",
+    "CONTRIBUTING.md",
+)
 _TOOLS = ("tools/make_environment.py", "tools/install_system_packages.sh")
+_OTHERS = {"README.md": "tools/student/README.md", "Makefile": "tools/student/Makefile"}
+"""Files that students get another version of."""
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 """The date of every member, the first that a zip file can say: equal contents, equal archives."""
 
@@ -57,7 +67,8 @@ def _members(course: Path, tracked: list[str], given: list[Lab]) -> Iterator[tup
             continue
         if name.startswith("labs/") and not name.startswith(folders):
             continue
-        yield name, stubs.get(name, course / name).read_bytes()
+        source = stubs.get(name, course / _OTHERS.get(name, name))
+        yield name, source.read_bytes()
 
 
 def _tracked(course: Path) -> list[str]:

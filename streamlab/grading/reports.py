@@ -262,8 +262,8 @@ class _Column:
     @classmethod
     def over(cls, lab: Lab, check: str, marks: Iterable[Mark]) -> _Column:
         outcomes = [each.outcome for mark in marks for each in mark.results if each.check == check]
-        of = sum(outcome != "grader_fault" for outcome in outcomes)
-        return cls(check, _title(lab, check), outcomes.count("passed"), of)
+        passed = outcomes.count("passed")
+        return cls(check, _title(lab, check), passed, passed + outcomes.count("failed"))
 
 
 @dataclass(frozen=True)

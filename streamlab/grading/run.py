@@ -72,14 +72,15 @@ def grade_class(
     seed: int | None = None,
     scheduler: str = "",
     unsafe: bool = False,
+    show_seed: bool = False,
     told: Told | None = None,
 ) -> ClassReport:
     """Grade what a class handed in for a lab, and write gradebook, feedback and class page.
 
     `report` is a folder to write into; with the results of an interrupted run of the same lab, the
     run continues. `jobs` submissions are checked at once here, or as many as the workers of the
-    dask scheduler at `scheduler` take. Raises `GradingError` where it can't be done, before
-    anything ran.
+    dask scheduler at `scheduler` take. `show_seed` puts the seed on the
+    students' pages. Raises `GradingError` where it can't be done, before anything ran.
     """
     if not unsafe and not scheduler and (reason := sandbox.why_not()):
         raise GradingError(
@@ -98,7 +99,7 @@ def grade_class(
         write_text(report / MARKS, marks_as_json(marks, students))
         reports.write_gradebook(marks, report / "gradebook.csv")
         for mark in marks:
-            reports.write_feedback(lab, mark, report / "feedback")
+            reports.write_feedback(lab, mark, report / "feedback", show_seed=show_seed)
         reports.write_class_page(lab, marks, report / "class.html", collection.unmatched)
     return ClassReport(marks, collection.unmatched, graded)
 
