@@ -25,6 +25,7 @@ CHUNK = 64 * 1024
 #
 # END STUB
 HEAD_LIMIT = 64 * 1024
+SMALL = 2 * CHUNK  # with what may wait ahead of it (64 KiB), it fits a client's share of memory
 
 
 class Client(asyncio.Protocol):
@@ -88,7 +89,7 @@ class Client(asyncio.Protocol):
         if method == "HEAD":
             file.close()
             self.send(headers(HTTPStatus.OK, size, close), close)
-        elif size <= CHUNK:
+        elif size <= SMALL:
             with file:
                 body = file.read(size)
             self.send(headers(HTTPStatus.OK, len(body), close) + body, close)
