@@ -4,6 +4,7 @@ import argparse
 import os
 import socket
 import threading
+import time
 from contextlib import suppress
 from email.utils import formatdate
 from urllib.parse import unquote
@@ -85,6 +86,7 @@ def answer(connection, root):
     method, target, _ = read_head(connection).split("\r\n")[0].split(" ")
     name = unquote(target)
     HEADERS["Content-Type"] = type_of(name)
+    time.sleep(0.01)  # another service is asked whether this client may have it
     try:
         file = open_file(root, name)
     except FileNotFoundError:
