@@ -21,8 +21,9 @@ from pathlib import Path
 
 from streamlab.clients import FIRST, Crowd, Download, Job, Pace
 from streamlab.errors import DownloadError, ServerError
-from streamlab.files import KiB, size_text, text_file
+from streamlab.files import KiB, MiB, size_text, text_file
 from streamlab.memory import (
+    Memory,
     Sampler,
     bytes_read,
     exact,
@@ -159,7 +160,7 @@ def measure(
         reset_high_water(server.pid)
         with Sampler(server.pid, interval) as sampler:
             _all_well(crowd.arrive())
-            plateau, buffers = memory_of(server.pid), socket_buffers()
+            plateau, buffers = _at_rest(server.pid), socket_buffers()
             read = bytes_read(server.pid)
             processes = len(group_members(server.pid)) if exact() else None
             threads = threads_of(server.pid) if exact() else None
@@ -278,6 +279,23 @@ before = high_water(os.getpid())
 {name}(large)
 print("grew by", high_water(os.getpid()) - before)
 """
+
+
+def _at_rest(pid: int, timeout: float = 5.0) -> Memory:
+    """The memory of a server that has done what it does for clients who wait.
+
+    Its clients have their first bytes, and it may go on reading ahead of them. Within a tenth of a
+    second it gains and loses less than a MiB, or `timeout` seconds are over.
+    """
+    deadline = time.monotonic() + timeout
+    reading = memory_of(pid)
+    while time.monotonic() < deadline:
+        before = reading
+        time.sleep(0.1)
+        reading = memory_of(pid)
+        if abs(reading.private - before.private) < MiB:
+            break
+    return reading
 
 
 def measure_client(

@@ -57,6 +57,15 @@ def test_growth_is_what_the_server_took(launch: Launch, large: SampleFile) -> No
 
 
 @pytest.mark.needs("linux")
+def test_what_a_server_takes_while_its_clients_wait_counts(
+    launch: Launch, large: SampleFile
+) -> None:
+    """It is measured when it has come to rest, not when the clients have their first bytes."""
+    found = measure(launch("reads_ahead", large.path.parent), large.url, clients=1)
+    assert near(found.growth, large.size)
+
+
+@pytest.mark.needs("linux")
 def test_streaming_does_not_grow(launch: Launch, large: SampleFile) -> None:
     """A loop of 64 KiB shows less than 1 MiB for one client."""
     found = measure(launch("streaming", large.path.parent), large.url, clients=1)
