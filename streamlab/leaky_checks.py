@@ -197,12 +197,9 @@ def features_stay(workshop: Workshop, draw: Random) -> None:
             expect_body(server, asked, base64_of(text.path))
     _small_with_digest(server, draw, draw.choice([".bin", ".log"]))
     _heads_have_no_body(server, text)
-    for path in (
-        f"/{name_of(draw)}",
-        "/",
-        f"/../{server.root.name}.secret",
-        "/%2e%2e/desk/lab.toml",
-    ):
+    secret = server.root.parent / name_of(draw, ".secret")
+    secret.write_bytes(b"not for clients")
+    for path in (f"/{name_of(draw)}", "/", f"/../{secret.name}", f"/%2e%2e/{secret.name}"):
         with asking(server, path) as asked:
             if not 400 <= asked.status < 500:
                 what = f"Status {asked.status} came; it should be 404"
