@@ -228,11 +228,10 @@ def held(running: Running, port: int, target: str, clients: int) -> float:
         assert crowd.stdin is not None and crowd.stdout is not None
         begun = crowd.stdout.readline()
         assert begun, "the slow clients did not get their first bytes"
-        time.sleep(1)
         readings = []
         for _ in range(5):
-            readings.append(memory_of(running.pid).private)
             time.sleep(0.2)
+            readings.append(memory_of(running.pid).private)
         crowd.stdin.close()
     return (statistics.median(readings) - idle) / clients
 
@@ -240,8 +239,10 @@ def held(running: Running, port: int, target: str, clients: int) -> float:
 # One run
 
 
-def run(contenders: list[Contender], repeats: int, seconds: float, root: Path) -> dict[str, Any]:
-    """All readings, by workload and server, `repeats` of each.
+def run(
+    contenders: list[Contender], repeats: int, seconds: float, root: Path
+) -> Iterator[dict[str, Any]]:
+    """All readings so far, by workload and server, after each of `repeats` rounds.
 
     And what was not run: by server and workload, the bytes that it would have held.
     """
@@ -268,7 +269,7 @@ def run(contenders: list[Contender], repeats: int, seconds: float, root: Path) -
                             one(workload, contender, fresh)
                     else:
                         one(workload, contender, up[contender.name])
-    return {"readings": readings, "missing": missing}
+        yield {"readings": readings, "missing": missing, "repeats": repeat + 1}
 
 
 def machine() -> dict[str, str]:
@@ -391,6 +392,14 @@ def draw(result: dict[str, Any], target: Path) -> None:
     plt.close(figure)
 
 
+def write(result: dict[str, Any], folder: Path) -> None:
+    """Write readings, table and chart into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "bench.md").write_text(as_markdown(result))
+    draw(result, folder / "bench.png")
+
+
 def main() -> int:
     """Measure, and write what was found; 1 where a tool is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -408,18 +417,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="streamlab-bench-") as scratch:
         for name, size in FILES.items():
             random_file(size, name, Path(scratch))
-        result = run(contenders, options.repeats, options.seconds, Path(scratch))
-    result |= {
-        "machine": machine(),
-        "repeats": options.repeats,
-        "seconds": options.seconds,
-        "servers": {each.name: each.title for each in contenders},
-        "workloads": [asdict(each) for each in workloads()],
-    }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "bench.md").write_text(as_markdown(result))
-    draw(result, options.out / "bench.png")
+        facts = {
+            "machine": machine(),
+            "seconds": options.seconds,
+            "servers": {each.name: each.title for each in contenders},
+            "workloads": [asdict(each) for each in workloads()],
+        }
+        # Written after each round: whoever interrupts the bench has what was measured until then.
+        for found in run(contenders, options.repeats, options.seconds, Path(scratch)):
+            result = {**facts, **found}
+            write(result, options.out)
     print(as_markdown(result))
     return 0
 
