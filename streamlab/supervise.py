@@ -69,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
             pass
     _end_group(child)
     _end_strays()
-    if os.getppid() != starter:  # killed: nobody is left to read the log, or to remove it
+    # Killed: nobody is left to read the log, or to remove it. It may be no file, but /dev/null.
+    if os.getppid() != starter and os.path.isfile(options.log):
         with suppress(OSError):
             os.unlink(options.log)
     return 0

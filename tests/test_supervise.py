@@ -166,3 +166,32 @@ def test_stays_small() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.stdout.split() == ["streamlab", "streamlab.supervise"], ran.stderr
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize("kind", ["file", "device"])
+def test_the_log_of_a_killed_starter_goes_and_a_device_stays(
+    kind: str, tmp_path: Path, becomes: Becomes, alive: Alive
+) -> None:
+    """Nobody is left to read the file. What is no file is not the supervisor's to remove."""
+    log = tmp_path / "log"
+    if kind == "device":
+        log.symlink_to(os.devnull)  # never the device itself, should this fail
+    starter = (
+        "import subprocess, sys, time\n"
+        f"command = [sys.executable, '-m', 'streamlab.supervise', '--log', {str(log)!r}]\n"
+        f"command += ['--', *{SLEEP!r}]\n"
+        "keeper = subprocess.Popen(command, stdin=-1, stdout=-1, text=True)\n"
+        "keeper.stdout.readline()\n"
+        "print(keeper.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        keeper = int(process.stdout.readline())
+        process.kill()
+    assert becomes(lambda: not alive(keeper))
+    assert log.is_symlink() == (kind == "device")
+    assert log.exists() == (kind == "device")

@@ -101,12 +101,13 @@ def nginx(root: Path) -> Iterator[Nginx]:
         )
         program = shutil.which("nginx") or "/usr/sbin/nginx"
         command = [program, "-e", "stderr", "-c", str(config)]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            try:
-                wait_for(port)
-                yield Nginx(process.pid, f"http://127.0.0.1:{port}")
-            finally:
-                process.terminate()
+        # Under the supervisor it ends with this process, however that one ends.
+        supervised = [sys.executable, "-m", "streamlab.supervise", "--", *command]
+        with subprocess.Popen(supervised, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeper:
+            assert keeper.stdout is not None
+            process = json.loads(keeper.stdout.readline())
+            wait_for(port)
+            yield Nginx(process["pid"], f"http://127.0.0.1:{port}")
 
 
 def wait_for(port: int) -> None:
