@@ -96,14 +96,15 @@ def bytes_arrive(server: Server, draw: Random, awkward: Sequence[int] = AWKWARD)
 
 def expect_download(server: Server, file: SampleFile, what: str) -> Download:
     """One client gets a file whole and right; else the check fails with the likeliest cause."""
+    path = server.path_of(file)
     try:
-        return download(server.url + file.url, file.path, timeout=PATIENCE)
+        return download(server.url + path, file.path, timeout=PATIENCE)
     except DownloadError as error:
         reason = str(error).partition(": ")[2]
         fail(
             cause_of(reason, server),
-            f"GET {file.url}, {what}: {reason}.{state_of(server)}",
-            curl(server, file.url, "-o got"),
+            f"GET {path}, {what}: {reason}.{state_of(server)}",
+            curl(server, path, "-o got"),
         )
 
 
@@ -147,15 +148,16 @@ def huge_files(server: Server, draw: Random) -> None:
 
 
 def _pour(server: Server, file: SampleFile, pace: Pace, first: int) -> None:
+    path = server.path_of(file)
     with traced(server) as trace, crowd(server, file, 1, pace, first, POURING) as clients:
         clients.arrive()
         [result] = clients.finish()
     if result.error is not None:
         fail(
             cause_of(result.error, server),
-            f"GET {file.url}, {size_text(file.size)}, in {server.cup}: {result.error}, after "
+            f"GET {path}, {size_text(file.size)}, in {server.cup}: {result.error}, after "
             f"{size_text(result.size)} that were right.\n{trace.line}{state_of(server)}",
-            curl(server, file.url),
+            curl(server, path),
         )
 
 
@@ -187,6 +189,7 @@ def hold(
     allowed: int,
 ) -> None:
     """Let clients take `first` bytes and wait; then `allowed` more than `baseline` may be held."""
+    path = server.path_of(file)
     with traced(server) as trace, crowd(server, file, clients, pace, first) as many:
         arrived = many.arrive()
         failed = [each.error for each in arrived if each.error]
@@ -195,8 +198,8 @@ def hold(
             failed = [each.error for each in many.finish() if each.error]
             held = least_held(server, baseline + allowed)
     who = f"{clients} clients" if clients > 1 else "A client"
-    asked = f"{who} of {file.url} ({size_text(file.size)}) took {size_text(first)} and waited"
-    line = curl(server, file.url, "--limit-rate 1M -o /dev/null")
+    asked = f"{who} of {path} ({size_text(file.size)}) took {size_text(first)} and waited"
+    line = curl(server, path, "--limit-rate 1M -o /dev/null")
     if failed:
         cause = cause_of(failed[0], server)
         if cause == "no_end" and clients > 1:
@@ -267,6 +270,7 @@ def reading_stops(server: Server, draw: Random, allowed: int = 48 * MiB) -> None
     file = sparse_file(
         draw.randrange(700 * MiB, 900 * MiB), name_of(draw), server.root, 6, draw.randrange(99)
     )
+    path = server.path_of(file)
     with traced(server) as trace, crowd(server, file, 1, "stalled", MiB) as one:
         [result] = one.arrive()
         moved, since = _moved(server, file) - start, time.monotonic()
@@ -278,10 +282,13 @@ def reading_stops(server: Server, draw: Random, allowed: int = 48 * MiB) -> None
                 moved, since, spent = now, time.monotonic(), cpu_seconds(server)
         seconds = time.monotonic() - since
         busy = (cpu_seconds(server) - spent) / seconds if seconds > 0.9 else 0
-    line = curl(server, file.url, "--limit-rate 100k -o /dev/null")
-    asked = f"A client took 1 MiB of {file.url} ({size_text(file.size)}) and stopped."
+    line = curl(server, path, "--limit-rate 100k -o /dev/null")
+    asked = f"A client took 1 MiB of {path} ({size_text(file.size)}) and stopped."
     if result.error is not None:
-        fail(cause_of(result.error, server), f"GET {file.url}: {result.error}.{state_of(server)}")
+        fail(
+            cause_of(result.error, server),
+            f"GET {path}: {result.error}.{state_of(server)}",
+        )
     if moved > allowed:
         fail(
             "no_backpressure",
@@ -317,25 +324,26 @@ def others_are_served(server: Server, draw: Random, stalled: int = 8) -> None:
         draw.randrange(200 * MiB, 300 * MiB), name_of(draw), server.root, 4, draw.randrange(99)
     )
     small = random_file(CHUNK, name_of(draw), server.root, seed=draw.randrange(2**32))
+    path = server.path_of(small)
     with crowd(server, file, stalled, "stalled", MiB, 8) as many:
         arrived = many.arrive()
         waiting = sum(each.error is not None for each in arrived)
         if not waiting:
             with suppress(DownloadError, OSError), connected(server) as slow:
-                slow.sendall(request_for(small.url)[:20])
-                download(server.url + small.url, small.path, timeout=7)
+                slow.sendall(request_for(path)[:20])
+                download(server.url + path, small.path, timeout=7)
                 return
     fail(
         "whole_file" if "MemoryError" in server.log() else "one_at_a_time",
-        f"{stalled} clients took 1 MiB of {file.url} each and stopped reading"
+        f"{stalled} clients took 1 MiB of {server.path_of(file)} each and stopped reading"
         + (
             f"; {waiting} of them were not even served so far."
             if waiting
             else ", and one had sent half a request. "
-            f"Then GET {small.url}, {size_text(small.size)}, had no full answer within 7 s."
+            f"Then GET {path}, {size_text(small.size)}, had no full answer within 7 s."
         )
         + state_of(server),
-        curl(server, file.url, "--limit-rate 1k -o /dev/null")
+        curl(server, server.path_of(file), "--limit-rate 1k -o /dev/null")
         + " &  # eight times, then once more",
     )
 
@@ -378,7 +386,7 @@ def survives_departures(
         draw.randrange(200 * MiB, 300 * MiB), name_of(draw), server.root, 4, draw.randrange(99)
     )
     others = [random_file(size, name_of(draw), server.root) for size in also]
-    curl_line = curl(server, large.url, "--max-time 0.1 -o /dev/null")
+    curl_line = curl(server, server.path_of(large), "--max-time 0.1 -o /dev/null")
     _visit(server, small, clients, "fast")
     before = _settled_belongings(server, small, None)
     threads = []
@@ -390,7 +398,7 @@ def survives_departures(
         if not server.running:
             fail(
                 "whole_file" if "MemoryError" in server.log() else "dies_on_drop",
-                f"{clients} clients took the first bytes of {large.url} and closed the "
+                f"{clients} clients took the first bytes of {server.path_of(large)} and closed the "
                 f"connection.{state_of(server)}",
                 curl_line,
             )
@@ -441,7 +449,7 @@ def _visit(server: Server, file: SampleFile, clients: int, pace: Pace) -> None:
     if errors and server.running:
         fail(
             cause_of(errors[0], server),
-            f"{clients} clients asked for {file.url}, {size_text(file.size)}; "
+            f"{clients} clients asked for {server.path_of(file)}, {size_text(file.size)}; "
             f"{len(errors)} failed: {errors[0]}.{state_of(server)}",
         )
 
@@ -646,14 +654,13 @@ def well_formed(server: Server, draw: Random) -> None:
     (server.root / "folder").mkdir(exist_ok=True)
     (server.root / "folder" / "inside.txt").write_bytes(b"in a folder")
 
-    expect_answer(server, f"/{name}", 200, content)
-    expect_answer(server, "/folder/inside.txt", 200, b"in a folder")
-    expect_answer(server, f"/{name_of(draw)}", 404)
-    expect_answer(server, "/folder", 404)
-    expect_answer(server, "/folder/", 404)
+    expect_answer(server, server.path_of(name), 200, content)
+    expect_answer(server, server.path_of("folder/inside.txt"), 200, b"in a folder")
+    for gone in (name_of(draw), "folder", "folder/"):
+        expect_answer(server, server.path_of(gone), 404)
     stays_inside(server, draw)
     stays_in_step(server, name, content)
-    expect_answer(server, f"/{name}", 200, content)
+    expect_answer(server, server.path_of(name), 200, content)
 
 
 def stays_inside(server: Server, draw: Random) -> None:
@@ -664,15 +671,16 @@ def stays_inside(server: Server, draw: Random) -> None:
     beside.parent.mkdir()
     for file in (secret, beside):
         file.write_bytes(b"not for clients")
-    for path in (
-        f"/../{secret.name}",
-        f"/%2e%2e/{secret.name}",
-        f"/..%2f{secret.name}",
-        f"/folder/../../{secret.name}",
-        f"/{secret}",
-        f"/../{root.name}/../{secret.name}",
-        f"/../{beside.parent.name}/{beside.name}",
+    for name in (
+        f"../{secret.name}",
+        f"%2e%2e/{secret.name}",
+        f"..%2f{secret.name}",
+        f"folder/../../{secret.name}",
+        f"{secret}",
+        f"../{root.name}/../{secret.name}",
+        f"../{beside.parent.name}/{beside.name}",
     ):
+        path = server.path_of(name)
         answer = ask(server, [request_for(path)])
         if b"not for clients" in answer.raw:
             fail(
@@ -685,18 +693,19 @@ def stays_inside(server: Server, draw: Random) -> None:
 
 def stays_in_step(server: Server, name: str, content: bytes) -> None:
     """After an answer the server closes the connection, or answers the next request as well."""
-    for path in (f"/{name}", "/folder"):
+    again = server.path_of(name)
+    for path in (again, server.path_of("folder")):
         with suppress(OSError), connected(server) as sock:
             request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
             first = ask_over(sock, [request])
-            second = ask_over(sock, [request_for(f"/{name}")])
+            second = ask_over(sock, [request_for(again)])
             wrong = first.problem or (second.problem if second.raw else "")
             if second.raw and not wrong and (second.status, second.body) != (200, content):
                 wrong = "the second answer is not the file"
             if wrong:
                 fail(
                     "malformed",
-                    f"Sent GET {path} and, when all of the answer was there, GET /{name} over the "
+                    f"Sent GET {path} and, when all of the answer was there, GET {again} over the "
                     f"same connection. First came\n\n{shown(first.raw, 200)}\n\nand then\n\n"
                     f"{shown(second.raw)}\n\n{wrong}."
                     f"{state_of(server)}",
@@ -731,21 +740,22 @@ def split_requests(server: Server, draw: Random) -> None:
     content = draw.randbytes(5000)
     name = name_of(draw)
     (server.root / name).write_bytes(content)
-    request = request_for(f"/{name}")
+    path = server.path_of(name)
+    request = request_for(path)
     slow = [bytes([byte]) for byte in request]
     padding = [f"X-Padding-{number}: {'x' * 400}" for number in range(36)]
     for pieces, pause, how in (
         (slow, 0.002, "a byte at a time"),
-        ([request_for(f"/{name}", *padding)], 0, "with 15 KB of headers"),
+        ([request_for(path, *padding)], 0, "with 15 KB of headers"),
         ([request[: len(request) // 2], request[len(request) // 2 :]], 0.2, "in two halves"),
     ):
         answer = ask(server, pieces, pause)
         if answer.status != 200 or answer.body != content or answer.problem:
             fail(
                 "one_recv",
-                f"A request for /{name} was sent {how}. Came back:\n\n{shown(answer.raw)}\n\n"
+                f"A request for {path} was sent {how}. Came back:\n\n{shown(answer.raw)}\n\n"
                 f"{answer.problem or 'It should be status 200 and the file'}.{state_of(server)}",
-                curl(server, f"/{name}", "-i"),
+                curl(server, path, "-i"),
             )
 
 
@@ -801,12 +811,13 @@ def short_transfers(
     server = launch(environment={"PYTHONPATH": str(shim)})
     for size in (300_000 + draw.randrange(9999), 0, 5 * CHUNK, *more):
         file = random_file(size, name_of(draw), server.root, seed=draw.randrange(2**32))
+        path = server.path_of(file)
         try:
-            download(server.url + file.url, file.path, timeout=PATIENCE)
+            download(server.url + path, file.path, timeout=PATIENCE)
         except DownloadError as error:
             fail(
                 "ignores_send",
-                f"On sockets that send at most 4096 bytes a call, GET {file.url} ({file.size} "
+                f"On sockets that send at most 4096 bytes a call, GET {path} ({file.size} "
                 f"bytes): {str(error).partition(': ')[2]}.{state_of(server)}",
             )
 
@@ -824,8 +835,9 @@ def crowd(
     timeout: float = PATIENCE,
 ) -> Iterator[Crowd]:
     """Clients for a file of a server."""
+    path = server.path_of(file)
     port = int(server.url.rpartition(":")[2])
-    job = Job(port, file.url, clients, pace, str(file.path), first=first, timeout=timeout)
+    job = Job(port, path, clients, pace, str(file.path), first=first, timeout=timeout)
     try:
         with Crowd(job) as many:
             yield many
@@ -834,9 +846,9 @@ def crowd(
             raise
         fail(
             "no_answer",
-            f"{clients} clients of {file.url} ({size_text(file.size)}) were answered so slowly "
+            f"{clients} clients of {path} ({size_text(file.size)}) were answered so slowly "
             f"that their time was up: {error}.{state_of(server)}",
-            curl(server, file.url),
+            curl(server, path),
         )
 
 

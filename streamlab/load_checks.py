@@ -580,9 +580,9 @@ def heads_have_no_body(server: Server, draw: Random) -> None:
     huge = sparse_file(draw.randrange(200, 300) * GiB, name_of(draw), server.root, 4)
     small = random_file(draw.randrange(3000, 5000), name_of(draw), server.root)
     for path, status, size in (
-        (small.url, 200, small.size),
-        (huge.url, 200, huge.size),
-        (f"/{name_of(draw)}", 404, None),
+        (server.path_of(small), 200, small.size),
+        (server.path_of(huge), 200, huge.size),
+        (server.path_of(name_of(draw)), 404, None),
     ):
         raw, silent = b"", "no_answer"
         try:

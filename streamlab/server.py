@@ -26,7 +26,7 @@ from typing import Any
 
 from streamlab import files
 from streamlab.errors import ServerError
-from streamlab.files import KiB, MiB
+from streamlab.files import KiB, MiB, SampleFile
 from streamlab.sandbox import Sandbox, exit_status
 
 NOT_LISTENING = "did not listen within"
@@ -73,10 +73,11 @@ class Server:
     """A server's process and how to reach it.
 
     `file` is a script, run as `python FILE --root ROOT --port PORT`, or, with `app` naming an
-    object in it, an ASGI app, run by `streamlab.serve` with ROOT in `STREAMLAB_ROOT`. With `cup`
-    it runs under those limits (Linux and macOS). `environment` is added to that of this process.
-    It runs in the folder `cwd` (default: this one). `ready` is the time it gets to listen, in
-    seconds; then, unless `probe` is false, it also has to take a connection, with nothing on it.
+    object in it, an ASGI app, run by `streamlab.serve` with ROOT in `STREAMLAB_ROOT`. `path` is how
+    the paths of files look to its clients, `{}` being a file's name (see `path_of`). With `cup` it
+    runs under those limits (Linux and macOS). `environment` is added to that of this process. It
+    runs in the folder `cwd` (default: this one). `ready` is the time it gets to listen, in seconds;
+    then, unless `probe` is false, it also has to take a connection, with nothing on it.
     With `sandbox` it runs shut in, and `environment` is all that it gets.
     """
 
@@ -87,6 +88,7 @@ class Server:
         *,
         port: int = 0,
         app: str | None = None,
+        path: str = "/{}",
         cup: Cup | None = None,
         environment: Mapping[str, str] | None = None,
         cwd: Path | str | None = None,
@@ -98,6 +100,7 @@ class Server:
         self.root = Path(root)
         self.port = port
         self.app = app
+        self.path = path
         self.cup = cup
         self.environment = dict(environment or {})
         self.cwd = cwd
@@ -143,6 +146,10 @@ class Server:
         """How it ended by itself: its exit status, or minus a signal's number; else None."""
         self._take_events()
         return self._exit_status
+
+    def path_of(self, file: SampleFile | str) -> str:
+        """The path by which a client asks for a file below `root`: `'/64MiB.bin'`."""
+        return self.path.format(file if isinstance(file, str) else file.name)
 
     def start(self) -> Server:
         """Start the process and wait until it listens; raises `ServerError` if it does not."""

@@ -316,8 +316,11 @@ def workshop(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Workshop]:
 
 @pytest.fixture
 def launch(workshop: Workshop, lab: Lab) -> Launch:
-    """Start the lab's first program as a server: `launch()`; options as for `Server`."""
-    return functools.partial(workshop.launch, lab.programs[0])
+    """Start the lab's first program as a server: `launch()`; options as for `Server`.
+
+    Those that lab.toml has in `[launch]` need not be given.
+    """
+    return functools.partial(workshop.launch, lab.programs[0], **lab.manifest.get("launch", {}))
 
 
 @pytest.fixture

@@ -78,6 +78,15 @@ def test_command_is_for_a_terminal() -> None:
     assert (script.name, repr(script)) == ("hello", "<Server hello>")
 
 
+def test_path_of_a_file(tmp_path: Path) -> None:
+    """A file's path is its name, or what the server's paths are said to be around it."""
+    sample = random_file(10, "a{0}.bin", tmp_path)
+    assert Server("server.py").path_of(sample) == "/a{0}.bin"
+    gateway = Server("app.py", app="app", path="/v1/files/{}/content")
+    assert gateway.path_of(sample) == "/v1/files/a{0}.bin/content"
+    assert gateway.path_of("../secret") == "/v1/files/../secret/content"
+
+
 def test_root_is_made(launch: Launch, tmp_path: Path) -> None:
     """A root that does not exist yet is made."""
     launch("streaming", tmp_path / "new" / "folder").start()
