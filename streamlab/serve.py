@@ -262,7 +262,10 @@ def arguments() -> argparse.Namespace:
 
 
 def load_app(target: str) -> Any:
-    """The object that `FILE:NAME` names, the file run as a module of its own."""
+    """The object that `FILE:NAME` names, the file run as a module of its own.
+
+    It can import what lies beside it, as a script can.
+    """
     file, _, name = target.rpartition(":")
     path = Path(file).resolve()
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -270,6 +273,7 @@ def load_app(target: str) -> Any:
         raise SystemExit(f"{target!r} is not FILE:NAME, such as app.py:app")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
+    sys.path.append(str(path.parent))
     spec.loader.exec_module(module)
     try:
         return getattr(module, name)

@@ -302,6 +302,17 @@ def test_load_app(servers: Path, tmp_path: Path) -> None:
     assert load_app(f"{tmp_path / 'tiny_app.py'}:thing") == 7
 
 
+def test_an_app_imports_what_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a script does; but it can't take the place of a module of Python's own."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "beside_the_app.py").write_text("thing = 8\n")
+    (tmp_path / "wave.py").write_text("raise ImportError('the wrong one')\n")
+    (tmp_path / "app_of_two.py").write_text("import wave\nfrom beside_the_app import thing\n")
+    assert load_app(f"{tmp_path / 'app_of_two.py'}:thing") == 8
+
+
 def test_script_needs_no_package() -> None:
     """`streamlab.serve` loads the standard library alone: small servers stay small."""
     program = (
