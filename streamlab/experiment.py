@@ -138,6 +138,7 @@ def measure(
     pace: Pace = "slow",
     *,
     source: Path | str | None = None,
+    warmup: str | None = None,
     first: int = FIRST,
     fresh: bool = True,
     timeout: float = 60.0,
@@ -146,14 +147,15 @@ def measure(
     """Download `path` with `clients` at once and read what the server holds meanwhile.
 
     `source` is the file that the bytes are compared with (default: the one of that name in the
-    server's root); `first` is how many bytes a client takes before it waits. With `fresh` the
-    server is restarted first, as an honest baseline demands. `timeout` is for all downloads
-    together and `interval` for the timeline's samples, in seconds.
+    server's root); `warmup` is the path of the small request (default: `warmup.txt` beside `path`,
+    which is made in that root); `first` is how many bytes a client takes before it waits. With
+    `fresh` the server is restarted first, as an honest baseline demands. `timeout` is for all
+    downloads together and `interval` for the timeline's samples, in seconds.
 
     Raises `DownloadError` if any download fails, is cut short or brings wrong bytes, and
     `ServerError` or `MeterError` if the server is gone: a failure is never a measurement.
     """
-    job = _job(server, path, clients, pace, source, first, timeout)
+    job = _job(server, path, clients, pace, source, warmup, first, timeout)
     with _crowd(server, job, fresh) as crowd:
         before, buffers_before = memory_of(server.pid), socket_buffers()
         read_before = bytes_read(server.pid)
@@ -199,6 +201,7 @@ def fill(
     clients: int = 200,
     *,
     source: Path | str | None = None,
+    warmup: str | None = None,
     first: int = FIRST,
     fresh: bool = True,
     timeout: float = 60.0,
@@ -208,7 +211,7 @@ def fill(
     Each takes its first bytes and waits while the next one comes; after the last one, all of them
     read on to the end. Here a failure is a result: see `Filling`. Arguments as for `measure`.
     """
-    job = _job(server, path, clients, "slow", source, first, timeout)
+    job = _job(server, path, clients, "slow", source, warmup, first, timeout)
     steps: list[int] = []
     error: str | None = None
     with _crowd(server, job, fresh) as crowd:
@@ -242,6 +245,7 @@ def waiting(
     pace: Pace = "stalled",
     *,
     source: Path | str | None = None,
+    warmup: str | None = None,
     first: int = FIRST,
     fresh: bool = True,
     timeout: float = 60.0,
@@ -252,7 +256,7 @@ def waiting(
     read on to the end of the file. Bound is a list of how far each of them is: as the block
     begins, and once more after its end. Arguments and errors as for `measure`.
     """
-    job = _job(server, path, clients, pace, source, first, timeout)
+    job = _job(server, path, clients, pace, source, warmup, first, timeout)
     with _crowd(server, job, fresh) as crowd:
         downloads = _all_well(crowd.arrive())
         yield downloads
@@ -324,6 +328,7 @@ def _job(
     clients: int,
     pace: Pace,
     source: Path | str | None,
+    warmup: str | None,
     first: int,
     timeout: float,
 ) -> Job:
@@ -343,7 +348,7 @@ def _job(
         clients=clients,
         pace=pace,
         source=str(source.resolve()),
-        warmup=f"{folder}/warmup.txt",
+        warmup=f"{folder}/warmup.txt" if warmup is None else warmup,
         first=first,
         timeout=timeout,
     )

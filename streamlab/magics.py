@@ -40,8 +40,10 @@ class _Magic:
     """Run this cell as a server: `%%server NAME [--cup MIB] [--stack KIB] [--app OBJECT]`.
 
     `--nofile N` limits its descriptors, and raises that limit where it was lower.
-    The source is written to `.streamlab/NAME.py` and run as a separate process; NAME becomes a
-    handle with `.url`, `.pid`, `.log()` and `.stop()`. Running the cell again restarts it.
+    `--env KEY=VALUE`, as often as needed, adds to its environment: `--env HOME={other.url}` tells
+    it of another server. The source is written to `.streamlab/NAME.py` and run as a separate
+    process; NAME becomes a handle with `.url`, `.pid`, `.log()` and `.stop()`. Running the cell
+    again restarts it.
     """
 
     def __init__(self, shell: Any) -> None:
@@ -59,7 +61,14 @@ class _Magic:
         cup = None
         if options.cup or options.nofile:
             cup = Cup(options.cup, options.stack if options.cup else None, options.nofile)
-        server = Server(file, options.root, port=options.port, app=options.app, cup=cup)
+        server = Server(
+            file,
+            options.root,
+            port=options.port,
+            app=options.app,
+            cup=cup,
+            environment=dict(options.env),
+        )
         server.start()
         _running[options.name] = server
         self.shell.user_ns[options.name] = server
@@ -67,8 +76,14 @@ class _Magic:
 
 
 def _typed(server: Server) -> str:
-    """What to type for the same server, limits included."""
+    """What to type for the same server, its folder and limits included."""
     command = shlex.join(server.command)
+    if server.app is not None:
+        command = f"STREAMLAB_ROOT={shlex.quote(server.root.as_posix())} {command}"
+    if server.environment:
+        # The port of another server differs from run to run.
+        added = [f"{key}={shlex.quote(value)}" for key, value in server.environment.items()]
+        command = _PORT.sub(r"\1PORT", " ".join([*added, command]))
     if server.cup is None:
         return command
     limits = server.cup.limits()
@@ -79,6 +94,17 @@ def _typed(server: Server) -> str:
         if name in limits
     ]
     return f"(ulimit {' '.join(typed)}; {command})"
+
+
+_PORT = re.compile(r"(http://127\.0\.0\.1:)[0-9]+")
+
+
+def _variable(text: str) -> tuple[str, str]:
+    """The name and the value in `KEY=VALUE`."""
+    key, separator, value = text.partition("=")
+    if not (separator and re.fullmatch(r"[A-Za-z_]\w*", key)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
 
 
 class _Parser(argparse.ArgumentParser):
@@ -95,6 +121,7 @@ def _parse(line: str) -> argparse.Namespace:
     parser.add_argument("--cup", type=int, default=None)
     parser.add_argument("--stack", type=int, default=256)
     parser.add_argument("--nofile", type=int, default=None)
+    parser.add_argument("--env", type=_variable, action="append", default=[])
     try:
         words = shlex.split(line)
     except ValueError as error:  # a quotation mark without its partner

@@ -56,6 +56,17 @@ def test_growth_is_what_the_server_took(launch: Launch, large: SampleFile) -> No
     assert found.headers["content-length"] == str(large.size)
 
 
+def test_the_small_request_can_be_another_one(launch: Launch, tmp_path: Path) -> None:
+    """Where the usual one would be a 404, `warmup` names a path that is none."""
+    sample = random_file(200 * KiB, folder=tmp_path / "deep")
+    streaming = launch("streaming", tmp_path)
+    path, source = f"/deep{sample.url}", sample.path
+    with pytest.raises(DownloadError, match=r"/deep/warmup\.txt: .* 404"):
+        measure(streaming, path, 1, source=source)
+    found = measure(streaming, path, 1, source=source, warmup="/warmup.txt")
+    assert found.received == sample.size
+
+
 @pytest.mark.needs("linux")
 def test_what_a_server_takes_while_its_clients_wait_counts(
     launch: Launch, large: SampleFile

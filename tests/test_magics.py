@@ -97,8 +97,8 @@ def test_stop_all(shell: Any, alive: Alive) -> None:
     magics.stop_all()
 
 
-def test_an_app(shell: Any) -> None:
-    """With --app an ASGI app runs by `streamlab.serve`."""
+def test_an_app(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --app an ASGI app runs by `streamlab.serve`; a terminal has to name its folder, too."""
     shell.run_cell_magic(
         "server",
         "site --app application",
@@ -107,6 +107,8 @@ def test_an_app(shell: Any) -> None:
     site = shell.user_ns["site"]
     assert site.command[3] == ".streamlab/site.py:application"
     assert download(site.url + "/openapi.json").status == 200
+    typed = capsys.readouterr().out.splitlines()[1]
+    assert typed.startswith("  STREAMLAB_ROOT=.streamlab/files python -m streamlab.serve ")
 
 
 @pytest.mark.needs("linux")
@@ -138,6 +140,17 @@ def test_descriptors(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "(ulimit -d 262144 -s 256 -n 99; python " in capsys.readouterr().out
 
 
+def test_environment(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --env a server knows another one's address; the line for a terminal has no port."""
+    shell.run_cell_magic("server", "first", CELL)
+    program = "import os\nprint(os.environ['HOME_OF'], os.environ['ROOM'], flush=True)\n"
+    capsys.readouterr()
+    shell.run_cell(f"%%server second --env HOME_OF={{first.url}} --env 'ROOM=a b'\n{program}{CELL}")
+    told = shell.user_ns["second"].log().splitlines()[0]
+    assert told == f"{shell.user_ns['first'].url} a b"
+    assert "HOME_OF=http://127.0.0.1:PORT ROOM='a b' python .streamlab/" in capsys.readouterr().out
+
+
 def test_root_and_port(shell: Any, closed_port: int, tmp_path: Path) -> None:
     """A folder and a port of choice are taken."""
     sample = random_file(10, folder=tmp_path / "files")
@@ -159,6 +172,8 @@ def test_root_and_port(shell: Any, closed_port: int, tmp_path: Path) -> None:
         ("hello again", "unrecognized arguments: again"),
         ("hello --cup large", "argument --cup: invalid int value: 'large'"),
         ("hello --root 'files", "no closing quotation"),
+        ("hello --env ROOM", "argument --env: 'ROOM' is not KEY=VALUE"),
+        ("hello --env =4", "argument --env: '=4' is not KEY=VALUE"),
     ],
 )
 def test_a_line_that_is_wrong(shell: Any, line: str, why: str, tmp_path: Path) -> None:
