@@ -184,14 +184,15 @@ def stories(lab: Lab, results: Collection[CheckResult]) -> list[str]:
 
 
 def advice(lab: Lab, results: Collection[CheckResult]) -> str:
-    """One sentence below the results: what to do next; empty where the stories say it."""
+    """A sentence or two below the results: what to do next, unless a story says it; the notes."""
     outcomes = {result.outcome for result in results}
     if outcomes == {"not_attempted"}:
         first = lab.checks[0].title
         return f"{', '.join(lab.programs)}: still the stub. Begin with the first check, {first!r}."
+    notes = [result.evidence for result in results if result.outcome == "passed"]
     if outcomes == {"passed"} and len(results) == len(lab.checks):
-        return "All checks passed."
-    return ""
+        notes.insert(0, "All checks passed.")
+    return " ".join(filter(None, notes))
 
 
 # Finding labs

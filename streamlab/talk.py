@@ -88,14 +88,8 @@ class Talk:
 
         `cause` is named instead of the likeliest one.
         """
-        while True:
-            head = self._until(b"\r\n\r\n", cause)
-            plain = read_answer(head, closed=False)
-            if plain.problem:
-                self.fault(cause or self._slipped, plain.problem, head + self._came)
-            if plain.status >= 200:
-                break
-        body = b""
+        plain = self.hear_head(cause)
+        head, body = plain.raw, b""
         coding, length = plain.header("transfer-encoding"), plain.header("content-length")
         if method == "HEAD" or plain.status in (204, 304):
             pass
@@ -117,6 +111,16 @@ class Talk:
         self._story.append(f"came {plain.status} ({says}), {told}")
         self._heard = head + body
         return RawAnswer(self._heard, plain.status, plain.headers, body, "", True)
+
+    def hear_head(self, cause: str = "") -> RawAnswer:
+        """The head of the next answer; its body is still to be taken."""
+        while True:
+            head = self._until(b"\r\n\r\n", cause)
+            plain = read_answer(head, closed=False)
+            if plain.problem:
+                self.fault(cause or self._slipped, plain.problem, head + self._came)
+            if plain.status >= 200:
+                return plain
 
     def expect(self, wanted: Wanted, method: str = "GET", cause: str = "") -> RawAnswer:
         """The next answer is the one that is wanted."""

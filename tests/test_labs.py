@@ -338,6 +338,21 @@ def test_a_broken_check_is_the_graders_fault(course: Path) -> None:
     assert result.outcome == "grader_fault"
 
 
+def test_what_a_check_left_out_is_told(course: Path) -> None:
+    """A note costs no point, stands below the results, and belongs to its own check alone."""
+    (course / "server.py").write_text("x = 1\n")
+    (course / "test_lab.py").write_text(
+        "from streamlab.testing import note\n"
+        "def test_bytes():\n    note('nmap is missing: left out.')\n"
+        "def test_wire():\n    pass\n"
+    )
+    lab = Lab(course)
+    results = run_checks(lab, only=["bytes", "wire"])
+    assert [r.outcome for r in results] == ["passed", "passed"]
+    assert [r.evidence for r in results] == ["nmap is missing: left out.", ""]
+    assert labs.advice(lab, results) == "nmap is missing: left out."
+
+
 def test_the_same_seed_draws_the_same(course: Path) -> None:
     """And another one draws something else."""
     (course / "test_lab.py").write_text(
