@@ -170,8 +170,14 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE
     while time.monotonic() < deadline:
-        if child.poll() is not None and not _group_exists(child.pid):
-            return
+        if child.poll() is not None:
+            # Its own children come here when it has ended, as zombies often: members of the group
+            # until somebody waits for them.
+            with suppress(ChildProcessError):
+                while os.waitpid(-child.pid, os.WNOHANG)[0]:
+                    pass
+            if not _group_exists(child.pid):
+                return
         time.sleep(0.01)
     with suppress(OSError):
         os.killpg(child.pid, signal.SIGKILL)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,23 @@ def test_the_log_of_a_killed_starter_goes_and_a_device_stays(
     assert becomes(lambda: not alive(keeper))
     assert log.is_symlink() == (kind == "device")
     assert log.exists() == (kind == "device")
+
+
+@pytest.mark.needs("linux")
+def test_a_group_that_has_ended_is_not_waited_for() -> None:
+    """A server and its children all end when asked to: the time of grace is for those who don't."""
+    child = f"import subprocess; subprocess.Popen({SLEEP!r}); " + SLEEP[2]
+    program = (
+        "from streamlab import supervise\n"
+        "supervise.GRACE = 60\n"
+        f"supervise.main(['--', {sys.executable!r}, '-c', {child!r}])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as keeper:
+        assert keeper.stdin is not None and keeper.stdout is not None
+        leader = json.loads(keeper.stdout.readline())["pid"]
+        while not psutil.Process(leader).children():
+            time.sleep(0.01)
+        keeper.stdin.close()
+        assert keeper.wait(timeout=30) == 0
