@@ -9,12 +9,17 @@ how fast Python copies. Prints one line of JSON. Modes:
 - `first`: all ask at once; seconds until each has the first byte of its answer.
 - `slow`: each reads a few KiB twice a second; prints when all have begun, goes on until its input
   ends.
+- `whole`: each downloads TARGET once, to its end: bytes of bodies, and the seconds it took.
+
+A crowd comes one by one, each when the one before has its first bytes: some servers let only a few
+wait at the door, and to knock again takes seconds.
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import select
 import selectors
 import socket
 import statistics
@@ -89,6 +94,7 @@ def pour(port: int, target: str, clients: int, seconds: float) -> dict[str, floa
 
     for _ in range(clients):
         open_one()
+        select.select([everybody[-1].sock], [], [], 1)
     total = downloads = 0
     began = time.perf_counter()
     end = began + seconds
@@ -138,11 +144,10 @@ def slow(port: int, target: str, clients: int, seconds: float) -> None:
     socks = []
     for _ in range(clients):
         sock = connect(port, thin=True)
-        sock.sendall(ask)
-        socks.append(sock)
-    for sock in socks:
         sock.settimeout(seconds)
+        sock.sendall(ask)
         assert sock.recv(4096), "a client got nothing"
+        socks.append(sock)
     print(json.dumps({"begun": clients}), flush=True)
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin, selectors.EVENT_READ)
@@ -153,11 +158,30 @@ def slow(port: int, target: str, clients: int, seconds: float) -> None:
                 sock.recv(2048)
 
 
+def whole(port: int, target: str, clients: int, seconds: float) -> dict[str, float]:
+    selector, buffer, ask = selectors.DefaultSelector(), bytearray(DISCARD), request(target)
+    began = time.perf_counter()
+    for _ in range(clients):
+        client = Client(connect(port))
+        client.sock.sendall(ask)
+        selector.register(client.sock, selectors.EVENT_READ, client)
+        select.select([client.sock], [], [], 1)
+    total = 0
+    while selector.get_map() and time.perf_counter() < began + seconds:
+        for key, _ in selector.select(1):
+            got = take(key.data, buffer)
+            total += max(0, got)
+            if got < 0 or key.data.left == 0:
+                selector.unregister(key.data.sock)
+                key.data.sock.close()
+    return {"bytes": total, "seconds": time.perf_counter() - began}
+
+
 def main() -> None:
     mode, port, target, clients, seconds = sys.argv[1:6]
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    run = {"pour": pour, "first": first, "slow": slow}[mode]
+    run = {"pour": pour, "first": first, "slow": slow, "whole": whole}[mode]
     result = run(int(port), target, int(clients), float(seconds))
     if result is not None:
         print(json.dumps(result), flush=True)
