@@ -17,11 +17,13 @@ _HOME = {
     "MeterError": "errors",
     "ServerError": "errors",
     "StreamlabError": "errors",
+    "ToolError": "errors",
     "KiB": "files",
     "MiB": "files",
     "GiB": "files",
     "TiB": "files",
     "random_file": "files",
+    "sample_video": "files",
     "sparse_file": "files",
     "text_file": "files",
     "size_text": "files",
@@ -64,6 +66,7 @@ _HOME = {
     "sweep_chart": "display",
     "two_ways_chart": "display",
     "verdicts": "display",
+    "watch": "browser",
     "wire": "conversation",
 }
 

@@ -15,11 +15,9 @@ from pathlib import Path
 
 from streamlab import memory, sandbox
 from streamlab.files import GiB, size_text
+from streamlab.tools import TOOLS, find_tool
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
-
-TOOLS = {"curl": "curl", "wget": "wget", "aria2c": "aria2", "chromium": "chromium"}
-"""Programs that lessons and tests speak of: the name, and the Debian package that has it."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,6 @@ def missing(needs: Iterable[str]) -> list[str]:
         elif find_tool(need) is None:
             reasons.append(f"{need}: not installed (make system, or your package manager)")
     return reasons
-
-
-def find_tool(name: str) -> str | None:
-    """The path of a program, under any of the names it goes by; None if it is not installed."""
-    names = {"chromium": ["chromium", "chromium-browser", "google-chrome"]}.get(name, [name])
-    return next((path for each in names if (path := shutil.which(each))), None)
 
 
 def _python() -> Finding:

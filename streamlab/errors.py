@@ -23,5 +23,9 @@ class DownloadError(StreamlabError):
     """A download failed, was cut short, or brought other bytes than the file's."""
 
 
+class ToolError(StreamlabError):
+    """A program that a lesson uses is not installed, or could not do what it was asked for."""
+
+
 class MeterError(StreamlabError):
     """Memory could not be read: the process is gone, or the system does not tell."""

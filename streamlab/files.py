@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import re
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from streamlab.errors import FileError
+from streamlab.tools import tool
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -157,6 +159,53 @@ def sparse_file(
     return SampleFile(made.path, size, tuple(placed))
 
 
+def sample_video(
+    seconds: int = 60, name: str | None = None, folder: Path | str = FOLDER
+) -> SampleFile:
+    """A film of so many seconds, its clock in the picture, as MP4 (H.264, 640 x 360, no sound).
+
+    About 100 KiB a second; a picture that can be started from (a keyframe) every two seconds. The
+    index, which a player needs first (`moov`), is the last thing in the file, as recorders and
+    ffmpeg write it. Made once, by ffmpeg, then reused; the same ffmpeg makes the same bytes.
+    Raises `ToolError` where there is no ffmpeg.
+    """
+    path = _path(folder, name or f"{seconds}s.mp4")
+    recipe = f"streamlab film 1, {seconds} s"
+    if not _is_film(path, recipe):
+        command = [tool("ffmpeg"), "-nostdin", "-v", "error", "-y", *_film(seconds, recipe)]
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as part:
+                made = Path(part) / "film.mp4"
+                ran = subprocess.run([*command, str(made)], capture_output=True, text=True)
+                if ran.returncode != 0:
+                    why = ran.stderr.strip().splitlines()[-1:] or ["it does not say why"]
+                    raise FileError(f"ffmpeg could not make {path.name}: {why[0]}")
+                os.replace(made, path)
+    return SampleFile(path, path.stat().st_size)
+
+
+def _film(seconds: int, recipe: str) -> list[str]:
+    """What ffmpeg is told: a test picture with a clock, and grain, to have the size of a film."""
+    picture = f"testsrc=size=640x360:rate=25:duration={seconds},noise=alls=8:allf=t"
+    return [
+        *("-f", "lavfi", "-i", picture, "-pix_fmt", "yuv420p"),
+        *("-c:v", "libx264", "-preset", "ultrafast", "-threads", "1", "-g", "50"),
+        *("-b:v", "800k", "-maxrate", "800k", "-bufsize", "800k"),
+        *("-fflags", "+bitexact", "-flags:v", "+bitexact"),
+        *("-metadata", f"comment={recipe}", "-f", "mp4"),
+    ]
+
+
+def _is_film(path: Path, recipe: str) -> bool:
+    """Whether a whole film of that recipe is there: its index, at the end, has the comment."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4 * KiB))
+        return recipe.encode() in file.read()
+
+
 def _compact(size: int) -> str:
     return size_text(size).replace(" ", "")
 
@@ -200,12 +249,12 @@ def _is_made(path: Path, size: int, begins: bytes, ends: bytes) -> bool:
 
 
 @contextmanager
-def _explained(path: Path, size: int) -> Iterator[None]:
+def _explained(path: Path, size: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = why_not(error)
-        raise FileError(f"could not make {path.name} ({size_text(size)}): {why}") from error
+        what = path.name if size is None else f"{path.name} ({size_text(size)})"
+        raise FileError(f"could not make {what}: {why_not(error)}") from error
 
 
 def why_not(error: OSError) -> str:

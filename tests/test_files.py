@@ -19,7 +19,9 @@ from streamlab import (
     MiB,
     StreamlabError,
     TiB,
+    ToolError,
     random_file,
+    sample_video,
     size_text,
     sparse_file,
     text_file,
@@ -248,3 +250,61 @@ def test_error_is_of_the_library() -> None:
     """Every error of the library can be caught by its base, and shows as one line in a notebook."""
     assert issubclass(FileError, StreamlabError)
     assert FileError("no room")._render_traceback_() == ["FileError: no room"]
+
+
+# A film
+
+
+def boxes(path: Path) -> list[bytes]:
+    """The names of an MP4 file's boxes, in order."""
+    names, rest = [], path.read_bytes()
+    while rest:
+        names.append(rest[4:8])
+        rest = rest[int.from_bytes(rest[:4]) :]
+    return names
+
+
+@pytest.mark.needs("ffmpeg")
+def test_film(tmp_path: Path) -> None:
+    """A film has its index at the end, is made once, and made the same again."""
+    film = sample_video(4, folder=tmp_path)
+    assert (film.name, film.url) == ("4s.mp4", "/4s.mp4")
+    assert film.size == film.path.stat().st_size
+    assert 4 * 50 * KiB < film.size < 4 * 200 * KiB
+    assert boxes(film.path)[0] == b"ftyp"
+    assert boxes(film.path)[-1] == b"moov"
+    made, content = film.path.stat().st_mtime_ns, film.path.read_bytes()
+    assert sample_video(4, folder=tmp_path) == film
+    assert film.path.stat().st_mtime_ns == made
+    film.path.unlink()
+    assert sample_video(4, folder=tmp_path).path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [film.path]
+
+
+@pytest.mark.needs("ffmpeg")
+def test_a_film_that_is_broken_or_another_is_made_anew(tmp_path: Path) -> None:
+    """Half of a film, or one of another length under its name, is not taken for it."""
+    film = sample_video(2, "film.mp4", tmp_path)
+    content = film.path.read_bytes()
+    film.path.write_bytes(content[: film.size // 2])
+    assert sample_video(2, "film.mp4", tmp_path).path.read_bytes() == content
+    assert sample_video(1, "film.mp4", tmp_path).size < film.size
+
+
+def test_no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ffmpeg there is one line that names it, and its package."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match=r"^ffmpeg is not installed here \(package ffmpeg\)$"):
+        sample_video(1, folder=tmp_path)
+
+
+def test_ffmpeg_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ffmpeg complains about is told, and nothing is left of the film."""
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'Unknown encoder' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    with pytest.raises(FileError, match=r"could not make 1s.mp4: Unknown encoder$"):
+        sample_video(1, folder=tmp_path / "films")
+    assert list((tmp_path / "films").iterdir()) == []

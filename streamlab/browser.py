@@ -1,0 +1,186 @@
+"""A film in a real browser: Chromium without a window, looking at a `<video>` element.
+
+    seen = watch(server.url + film.url, seek=50)
+    seen.seekable, seen.position, seen.picture
+
+The browser runs in a process of its own (`python -m streamlab.browser`), under the supervisor: the
+kernel of a notebook has an event loop that Playwright would not share, and nothing of a browser may
+be left over, even when the kernel is killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import html
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from streamlab.errors import ToolError
+from streamlab.server import run_program
+from streamlab.tools import tool
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",  # should this machine have a proxy, it is not for us
+]
+
+STEP = 20.0
+"""Seconds that the browser gets to be ready, on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Viewing:
+    """What became of a film in a browser. Times are in seconds of the film."""
+
+    duration: float = 0.0
+    """How long the browser takes the film to be; 0 if it never learned that."""
+    seekable: float = 0.0
+    """How far one may jump: `video.seekable.end(0)`, 0 if nowhere."""
+    position: float = 0.0
+    """Where it stood at last: `video.currentTime`."""
+    shown: bool = False
+    """Whether there was a picture."""
+    problem: str = ""
+    """What went wrong, in a line; empty if nothing did."""
+    png: bytes = b""
+    """How the page looked at last."""
+
+    @property
+    def picture(self) -> Screenshot:
+        """The page as it looked at last; end a cell with it."""
+        return Screenshot(self.png, self.words)
+
+    @property
+    def words(self) -> str:
+        """What there is to be seen, in a sentence."""
+        if not self.png:
+            return f"No picture: {self.problem or 'the browser showed none'}."
+        if not self.shown:
+            return f"A video player in Chromium that shows nothing: {self.problem or 'no picture'}."
+        return f"A video player in Chromium, at {self.position:.0f} of {self.duration:.0f} seconds."
+
+
+class Screenshot:
+    """A picture of a page (PNG), and in words what is to be seen on it."""
+
+    def __init__(self, png: bytes, says: str) -> None:
+        self.png = png
+        self.says = says
+
+    def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
+        shown = {"image/png": base64.b64encode(self.png).decode()} if self.png else {}
+        return {"text/plain": self.says, **shown}
+
+    def __repr__(self) -> str:
+        return self.says
+
+
+def watch(
+    url: str, seek: float | None = None, *, patience: float = 10.0, caption: str = ""
+) -> Viewing:
+    """Open a page with the film at `url`, wait for its first picture, and jump to `seek` (seconds).
+
+    Each of the two steps gets `patience` seconds; a film that has shown no picture by then is not
+    waited for any longer. Where Chromium is missing, or can't play the film, the `problem` of what
+    is returned says so, and nothing is raised. Nothing of the browser is left running.
+    """
+    try:
+        browser = tool("chromium")
+    except ToolError as error:
+        return Viewing(problem=str(error))
+    with tempfile.TemporaryDirectory(prefix="streamlab-browser-") as folder:
+        order = {
+            "url": url,
+            "seek": seek,
+            "patience": patience,
+            "caption": caption,
+            "browser": browser,
+        }
+        program = [sys.executable, "-P", "-m", "streamlab.browser", folder, json.dumps(order)]
+        ran = run_program(program, timeout=2 * patience + 3 * STEP)
+        answer, shot = Path(folder) / "viewing.json", Path(folder) / "page.png"
+        if ran.status != 0 or not answer.is_file():
+            why = ran.output.strip().splitlines()[-1:] or ["it does not say why"]
+            return Viewing(problem=f"the browser did not come to its end: {why[0]}")
+        found = Viewing(**json.loads(answer.read_text()))
+        return replace(found, png=shot.read_bytes() if shot.is_file() else b"")
+
+
+# In the browser's own process
+
+_PAGE = """<!doctype html><meta charset="utf-8">
+<style>body{{margin:0;background:#1b1f23;color:#e8eaed;font:15px sans-serif}}
+video{{display:block;width:640px;height:360px;background:#000}}
+p{{margin:0;padding:9px 12px}}</style>
+<video src="{url}" muted controls preload="auto"></video><p>{caption}</p>"""
+
+_WATCH = """async ([seek, patience]) => {
+  const video = document.querySelector('video');
+  const happens = (name) => new Promise((done) =>
+    video.addEventListener(name, () => done(name), { once: true }));
+  const late = () => new Promise((done) => setTimeout(() => done('late'), 1000 * patience));
+  const failed = () => video.error
+    ? `it can't play the film: ${video.error.message || 'error ' + video.error.code}` : '';
+  let problem = '';
+  if (video.readyState < 2 && !video.error)
+    if (await Promise.race([happens('loadeddata'), happens('error'), late()]) == 'late')
+      problem = 'no picture came in time';
+  if (!problem && !video.error && seek !== null) {
+    const there = happens('seeked');
+    video.currentTime = seek;
+    if (await Promise.race([there, happens('error'), late()]) == 'late')
+      problem = 'the jump did not come to its end in time';
+  }
+  await new Promise((done) => setTimeout(done, 300));  // the picture and the clock are drawn
+  return {
+    duration: Number.isFinite(video.duration) ? video.duration : 0,
+    seekable: video.seekable.length ? video.seekable.end(video.seekable.length - 1) : 0,
+    position: video.currentTime,
+    shown: video.readyState >= 2,
+    problem: failed() || problem,
+  };
+}"""
+
+
+def _look(order: dict[str, Any], folder: Path) -> None:
+    """Open the page, do what is ordered, and leave what was seen in the folder."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=order["browser"], args=ARGUMENTS, timeout=1000 * STEP
+        )
+        page = browser.new_page(viewport={"width": 640, "height": 396})
+        page.set_content(
+            _PAGE.format(url=html.escape(order["url"]), caption=html.escape(order["caption"])),
+            wait_until="commit",
+        )
+        found = page.evaluate(_WATCH, [order["seek"], order["patience"]])
+        page.screenshot(path=folder / "page.png")
+        (folder / "viewing.json").write_text(json.dumps(found))
+        browser.close()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """What `watch` runs: look at a film, and write down what was seen."""
+    parser = argparse.ArgumentParser(prog="python -m streamlab.browser", description=main.__doc__)
+    parser.add_argument("folder", type=Path, help="where the answer goes")
+    parser.add_argument("order", help="what to look at, as JSON")
+    options = parser.parse_args(arguments)
+    _look(json.loads(options.order), options.folder)
+
+
+if __name__ == "__main__":
+    main()

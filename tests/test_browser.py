@@ -1,0 +1,139 @@
+"""A film is watched in a real browser; what goes wrong is said, and nothing is left running."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from streamlab import KiB, Server, random_file, sample_video, watch
+from streamlab.browser import Viewing
+from streamlab.files import SampleFile
+
+NEEDED = ("linux", "chromium", "ffmpeg")
+SECONDS = 12
+
+Becomes = Callable[[Callable[[], bool]], bool]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> SampleFile:
+    """A short film, and beside it a file that is none."""
+    folder = tmp_path_factory.mktemp("films")
+    random_file(100 * KiB, "noise.mp4", folder)
+    return sample_video(SECONDS, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def films(film: SampleFile) -> Iterator[Server]:
+    """A server of films, with ranges and without."""
+    file = Path(__file__).parent / "servers" / "films.py"
+    with Server(file, film.path.parent, app="app") as server:
+        yield server
+
+
+def family() -> set[psutil.Process]:
+    """All processes below this one."""
+    return set(psutil.Process().children(recursive=True))
+
+
+@pytest.mark.needs(*NEEDED)
+def test_with_ranges_the_film_jumps(films: Server, film: SampleFile) -> None:
+    """The film knows its length, can be jumped about in, and stands where it was sent."""
+    before = family()
+    seen = watch(f"{films.url}/ranges{film.url}", seek=9, caption="<b>a & b")
+    assert seen.problem == ""
+    assert seen.shown
+    assert seen.duration == pytest.approx(SECONDS, abs=0.2)
+    assert seen.seekable == pytest.approx(SECONDS, abs=0.2)
+    assert seen.position == pytest.approx(9, abs=0.1)
+    assert seen.png.startswith(b"\x89PNG")
+    assert seen.picture._repr_mimebundle_()["text/plain"] == seen.words
+    assert seen.words == "A video player in Chromium, at 9 of 12 seconds."
+    assert family() == before
+
+
+@pytest.mark.needs(*NEEDED)
+def test_without_ranges_it_does_not(films: Server, film: SampleFile) -> None:
+    """A film from a server without ranges stays at its beginning."""
+    seen = watch(f"{films.url}/plain{film.url}", seek=9)
+    assert (seen.shown, seen.seekable, seen.position) == (True, 0, 0)
+
+
+@pytest.mark.needs(*NEEDED)
+def test_in_a_running_event_loop(films: Server, film: SampleFile) -> None:
+    """The kernel of a notebook has a loop that runs; the browser does not mind."""
+
+    async def cell() -> Viewing:
+        return watch(f"{films.url}/ranges{film.url}")
+
+    assert asyncio.run(cell()).position == 0
+
+
+@pytest.mark.needs(*NEEDED)
+@pytest.mark.parametrize("path", ["/ranges/noise.mp4", "/nothing"])
+def test_what_is_no_film(films: Server, path: str) -> None:
+    """A file that can't be played, or none at all, is a problem in words, not an exception."""
+    seen = watch(films.url + path, seek=1)
+    assert not seen.shown
+    assert "can't play the film" in seen.problem
+    assert seen.picture.says.startswith("A video player in Chromium that shows nothing: it can't")
+
+
+@pytest.mark.needs(*NEEDED)
+def test_a_film_that_does_not_come(becomes: Becomes) -> None:
+    """A server that says nothing is waited for as long as patience lasts."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        seen = watch(f"http://127.0.0.1:{silent.getsockname()[1]}/film.mp4", patience=0.5)
+    assert (seen.shown, seen.problem) == (False, "no picture came in time")
+
+
+def test_no_chromium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Chromium a lesson goes on, and says so in a line."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    seen = watch("http://127.0.0.1:9/film.mp4")
+    assert seen == Viewing(problem="chromium is not installed here (package chromium)")
+    bundle = seen.picture._repr_mimebundle_()
+    assert bundle == {
+        "text/plain": "No picture: chromium is not installed here (package chromium)."
+    }
+    assert repr(seen.picture) == bundle["text/plain"]
+
+
+@pytest.mark.needs("linux")
+def test_a_browser_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that can't start is a problem in a line."""
+    program = tmp_path / "chromium"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    seen = watch("http://127.0.0.1:9/film.mp4")
+    assert seen.problem.startswith("the browser did not come to its end: ")
+    assert "\n" not in seen.problem
+
+
+@pytest.mark.needs(*NEEDED)
+def test_nothing_is_left_when_the_watcher_is_killed(
+    becomes: Becomes, alive: Callable[[int], bool]
+) -> None:
+    """A kernel that is killed takes its browser with it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/film.mp4"
+        program = f"from streamlab import watch; watch({url!r}, patience=60)"
+        watcher = subprocess.Popen([sys.executable, "-c", program])
+        try:
+            silent.settimeout(60)
+            connection, _ = silent.accept()  # by the browser: it is there
+            running = psutil.Process(watcher.pid).children(recursive=True)
+            assert any("chrom" in each.name() for each in running)
+        finally:
+            watcher.kill()
+            watcher.wait()
+        with connection:
+            assert becomes(lambda: not any(alive(each.pid) for each in running))
