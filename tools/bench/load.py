@@ -61,7 +61,10 @@ def request(target: str) -> bytes:
 def take(client: Client, buffer: bytearray) -> int:
     """Read what is there; the number of bytes of body in it, or -1 at the connection's end."""
     if client.left is None:
-        data = client.sock.recv(HEAD)
+        try:
+            data = client.sock.recv(HEAD)
+        except ConnectionResetError:  # kept alive no longer, before it looked whether we had asked
+            data = b""
         if not data:
             return -1
         client.head += data

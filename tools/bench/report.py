@@ -22,7 +22,7 @@ ABOUT = {
     "frameworks": "The same clients and files as above, and apps of FastAPI and Starlette in one "
     "process of uvicorn.",
     "proxies": "Each passes on what an nginx beside it serves. nginx as a proxy has one worker and "
-    "`proxy_buffering off`: with it on, it reads ahead of slow clients, onto the disk. "
+    "`proxy_max_temp_file_size 0`: otherwise it reads ahead of slow clients, onto the disk. "
     "Slow clients and the crowd that downloads to the end ask for a file of 65 MB.",
 }
 

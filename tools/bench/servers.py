@@ -88,10 +88,10 @@ def nginx_files(root: Path) -> Any:
 def nginx_proxy(upstream: str) -> Any:
     """nginx with one worker, passing on what an upstream sends, and else as it comes.
 
-    Its own buffering is off: it would read ahead of a slow client, and write that to the disk.
+    But for its temporary files: it would read ahead of slow clients, and write that to the disk.
     """
     return _nginx(
-        "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_buffering off;",
+        "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_max_temp_file_size 0;",
         f"location / {{ proxy_pass {upstream}; }}",
     )
 
