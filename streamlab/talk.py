@@ -156,8 +156,8 @@ class Talk:
         """Receive until `end` has come; it is still to be heard."""
         self._came = self._until(end, cause) + self._came
 
-    def take(self, size: int, cause: str) -> bytes:
-        """The next `size` bytes, whatever they are."""
+    def take(self, size: int, cause: str = "") -> bytes:
+        """The next `size` bytes, whatever they are; `cause` is named instead of the likeliest."""
         return self._exactly(size, b"", cause)
 
     def everything(self, most: int, end: bytes = b"") -> tuple[bytes, str]:
