@@ -1,7 +1,8 @@
 """A small process between a notebook and a server: `python -m streamlab.supervise -- CMD`.
 
 It holds the lifeline: when its standard input ends, because the notebook's kernel stopped it, was
-restarted or was killed, the server's whole process group gets SIGTERM and, 2 s later, SIGKILL.
+restarted or was killed, or when it is told to end itself (SIGINT, SIGTERM), the server's whole
+process group gets SIGTERM and, 2 s later, SIGKILL.
 It runs CMD in a session of its own, with its output in a log file and, where told to, in a cup:
 resource limits that leave no room for a whole file. It writes two JSON lines to its standard
 output: `{"pid": N}` once CMD runs, and `{"exit": STATUS}` when CMD has ended by itself.
@@ -64,9 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
     reporter.start()
     if options.most is not None:
         threading.Thread(target=_watch, args=(child.pid, options), daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         while sys.stdin.buffer.read(4096):
             pass
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
     _end_group(child)
     _end_strays()
     # Killed: nobody is left to read the log, or to remove it. It may be no file, but /dev/null.

@@ -216,3 +216,19 @@ def test_a_group_that_has_ended_is_not_waited_for() -> None:
             time.sleep(0.01)
         keeper.stdin.close()
         assert keeper.wait(timeout=30) == 0
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_told_to_end_it_ends_the_whole_group_first(
+    run: Run, becomes: Becomes, alive: Alive, name: str
+) -> None:
+    """A terminal's interrupt, and `timeout`, reach it as well: no server's child is left over."""
+    child = f"import subprocess; subprocess.Popen({SLEEP!r}); " + SLEEP[2]
+    process = run("--", sys.executable, "-c", child)
+    leader = psutil.Process(told(process)["pid"])
+    assert becomes(lambda: len(leader.children()) == 1)
+    below = leader.children()[0].pid
+    process.send_signal(getattr(signal, name))
+    assert process.wait(timeout=20) == 0
+    assert not alive(leader.pid) and not alive(below)

@@ -117,7 +117,9 @@ def _nginx(settings: str, inside: str = "") -> Iterator[Nginx]:
         command = [program_of_nginx(), "-e", "stderr", "-c", str(config)]
         # Under the supervisor it ends with this process, however that one ends.
         supervised = [sys.executable, "-m", "streamlab.supervise", "--", *command]
-        with subprocess.Popen(supervised, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeper:
+        with subprocess.Popen(
+            supervised, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        ) as keeper:
             assert keeper.stdout is not None
             process = json.loads(keeper.stdout.readline())
             _wait_for(port)
