@@ -123,8 +123,10 @@ def watch(
 _PAGE = """<!doctype html><meta charset="utf-8">
 <style>body{{margin:0;background:#1b1f23;color:#e8eaed;font:15px sans-serif}}
 video{{display:block;width:640px;height:360px;background:#000}}
-p{{margin:0;padding:9px 12px}}</style>
-<video src="{url}" muted controls preload="auto"></video><p>{caption}</p>"""
+div{{height:5px;width:0;background:#e04f3d}}
+p{{margin:0;padding:8px 12px;display:flex;justify-content:space-between}}</style>
+<video src="{url}" muted preload="auto"></video><div></div>
+<p><span>{caption}</span><span id="clock"></span></p>"""
 
 _WATCH = """async ([seek, patience]) => {
   const video = document.querySelector('video');
@@ -143,9 +145,14 @@ _WATCH = """async ([seek, patience]) => {
     if (await Promise.race([there, happens('error'), late()]) == 'late')
       problem = 'the jump did not come to its end in time';
   }
-  await new Promise((done) => setTimeout(done, 300));  // the picture and the clock are drawn
+  const two = (number) => String(Math.floor(number)).padStart(2, '0');
+  const text = (time) => `${Math.floor(time / 60)}:${two(time % 60)}`;
+  const duration = Number.isFinite(video.duration) ? video.duration : 0;
+  document.querySelector('#clock').textContent = `${text(video.currentTime)} / ${text(duration)}`;
+  document.querySelector('div').style.width = `${100 * video.currentTime / (duration || 1)}%`;
+  await new Promise((done) => setTimeout(done, 300));  // all of it is drawn
   return {
-    duration: Number.isFinite(video.duration) ? video.duration : 0,
+    duration: duration,
     seekable: video.seekable.length ? video.seekable.end(video.seekable.length - 1) : 0,
     position: video.currentTime,
     shown: video.readyState >= 2,
@@ -162,7 +169,7 @@ def _look(order: dict[str, Any], folder: Path) -> None:
         browser = playwright.chromium.launch(
             executable_path=order["browser"], args=ARGUMENTS, timeout=1000 * STEP
         )
-        page = browser.new_page(viewport={"width": 640, "height": 396})
+        page = browser.new_page(viewport={"width": 640, "height": 400})
         page.set_content(
             _PAGE.format(url=html.escape(order["url"]), caption=html.escape(order["caption"])),
             wait_until="commit",
