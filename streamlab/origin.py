@@ -3,7 +3,8 @@
     with Origin() as origin:
         url = origin.put("/river.bin", Answer(bytes(1000), stop=600))
 
-A client of `url` is promised 1000 bytes, gets 600, and finds the connection closed. By hand:
+A client of `url` is promised 1000 bytes, gets 600, and finds the connection closed. What was asked
+for, how much of it has gone out, and when the client left, stands in `origin.exchanges`. By hand:
 `python -m streamlab.origin` serves an answer of every kind until it is interrupted.
 """
 
@@ -12,10 +13,12 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+import json
 import os
 import random
 import socket
 import struct
+import tempfile
 import threading
 import time
 import zlib
@@ -25,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from streamlab.files import KiB, MiB
+from streamlab.files import GiB, KiB, MiB
 
 Framing = Literal["length", "chunked", "close"]
 """How a body's end is told (RFC 9112, section 6.3): by Content-Length, by chunked coding, or by
@@ -49,13 +52,47 @@ class Answer:
     """Bytes after which the connection is closed, whatever was promised; None: all are sent."""
     reset: bool = False
     """Whether it ends in a reset (RST) and not in an orderly close (FIN)."""
+    stall: bool = False
+    """Whether after `stop` bytes nothing happens any more, until the client leaves. With status 0
+    that is so from the beginning."""
     last_chunk: bool = True
     """Whether a chunked body gets its last, empty chunk, by which the client knows the end."""
     headers: tuple[tuple[str, str], ...] = ()
+    """More headers; a Content-Type among them takes the place of the usual one."""
+    delay: float = 0.0
+    """Seconds before the head."""
+    piece: int | None = None
+    """Bytes that are sent at a time; None: a few at first, then many."""
+    pause: float = 0.0
+    """Seconds before each piece but the first."""
 
     @property
     def size(self) -> int:
         return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
+
+
+@dataclass
+class Exchange:
+    """A request, and what has become of its answer so far."""
+
+    method: str
+    path: str
+    headers: list[tuple[str, str]]
+    """As they came, their names in lower case."""
+    sent: int = 0
+    """Bytes of body that the kernel has taken."""
+    left: bool = False
+    """Whether the client was gone before it had all."""
+    ended: float | None = None
+    """When it was over, or its client seen to be gone (`time.monotonic()`); None: it goes on."""
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, its name in lower case; None if it is not there."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+Order = Answer | Callable[[Exchange], Answer]
+"""An answer, or what makes one for a request."""
 
 
 @dataclass
@@ -66,15 +103,19 @@ class Origin:
     """
 
     port: int = 0
-    answers: dict[str, Answer] = field(default_factory=dict)
+    send_buffer: int | None = None
+    """What the kernel may hold of an answer on its way (`SO_SNDBUF`, bytes); None: the usual."""
+    answers: dict[str, Order] = field(default_factory=dict)
     """By path. Any other path is a 404."""
     sent: dict[str, int] = field(default_factory=dict)
     """Bytes of body that the kernel has taken, by path, over all requests."""
-    asked: list[str] = field(default_factory=list)
-    """The path of each request, in the order they came."""
+    exchanges: list[Exchange] = field(default_factory=list)
+    """All requests, in the order they came."""
 
     def __enter__(self) -> Origin:
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        if self.send_buffer is not None:  # each connection inherits it
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
         self.port = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -82,11 +123,15 @@ class Origin:
         self._threads[0].start()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def refuse(self) -> None:
+        """From now on nobody listens here: who comes is refused. Who is here goes on."""
         with suppress(OSError):  # wakes the thread that waits in accept
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._threads[0].join()
+
+    def __exit__(self, *exc: object) -> None:
+        self.refuse()
         with self._lock:
             for connection in self._open:
                 with suppress(OSError):
@@ -98,7 +143,12 @@ class Origin:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def put(self, path: str, answer: Answer) -> str:
+    @property
+    def asked(self) -> list[str]:
+        """The path of each request, in the order they came."""
+        return [exchange.path for exchange in self.exchanges]
+
+    def put(self, path: str, answer: Order) -> str:
         """Answer requests for `path` so from now on; returns its URL."""
         self.sent[path] = 0
         self.answers[path] = answer
@@ -129,55 +179,95 @@ class Origin:
                 connection.close()
 
     def _answer(self, connection: socket.socket) -> None:
-        method, path, version = _request_line(connection)
-        self.asked.append(path)
-        answer = self.answers.get(path, Answer(b"no such file\n", 404))
-        if answer.status:
-            framing = answer.framing
-            if framing == "chunked" and version != "HTTP/1.1":
-                framing = "length"
-            connection.sendall(_head(answer, framing))
-            if method != "HEAD":
-                self._send_body(connection, path, answer, framing)
-        if answer.reset:
-            # With this option and no time to linger, close() sends RST (socket(7), SO_LINGER).
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        exchange, version = _read_request(connection)
+        self.exchanges.append(exchange)
+        try:
+            order = self.answers.get(exchange.path, Answer(b"no such file\n", 404))
+            answer = order(exchange) if callable(order) else order
+            _wait(connection, answer.delay)
+            if answer.status:
+                self._send(connection, exchange, answer, version)
+            if answer.stall:
+                _wait(connection, None)
+            if answer.reset:
+                # With this option and no time to linger, close() sends RST (socket(7), SO_LINGER).
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        except OSError:
+            exchange.left = True
+            raise
+        finally:
+            exchange.ended = time.monotonic()
+
+    def _send(
+        self, connection: socket.socket, exchange: Exchange, answer: Answer, version: str
+    ) -> None:
+        framing = answer.framing
+        if framing == "chunked" and version != "HTTP/1.1":
+            framing = "length"
+        connection.sendall(_head(answer, framing))
+        # By RFC 9110, sections 9.3.2 and 15.4.5, these have no body.
+        if exchange.method != "HEAD" and answer.status != 304:
+            self._send_body(connection, exchange, answer, framing)
 
     def _send_body(
-        self, connection: socket.socket, path: str, answer: Answer, framing: Framing
+        self, connection: socket.socket, exchange: Exchange, answer: Answer, framing: Framing
     ) -> None:
         left = answer.size if answer.stop is None else answer.stop
+        cutting = answer.stop is not None and not answer.stall
         with _opened(answer.body) as file:
-            for size in _steps(left):
+            for number, size in enumerate(_steps(left, answer.piece)):
+                if number:
+                    _wait(connection, answer.pause)
                 left -= size
-                cut = answer.stop is not None and left == 0
+                cut = cutting and left == 0
                 if framing == "chunked":
                     # A body that is cut short is cut inside a chunk: one byte of it never comes.
                     connection.sendall(b"%x\r\n" % (size + cut))
                 _send(connection, file, size)
                 with self._lock:
-                    self.sent[path] = self.sent.get(path, 0) + size
+                    exchange.sent += size
+                    self.sent[exchange.path] = self.sent.get(exchange.path, 0) + size
                 if framing == "chunked" and not cut:
                     connection.sendall(b"\r\n")
         if framing == "chunked" and answer.last_chunk and answer.stop is None:
             connection.sendall(b"0\r\n\r\n")
 
 
-def _request_line(connection: socket.socket) -> tuple[str, str, str]:
-    """Method, path and version of a request, its headers read and left aside."""
+def _read_request(connection: socket.socket) -> tuple[Exchange, str]:
+    """A request, and the version of HTTP that its client speaks."""
     head = b""
     while b"\r\n\r\n" not in head:
         more = connection.recv(64 * KiB)
         if not more or len(head) > 64 * KiB:
             raise ValueError("no request came")
         head += more
-    method, path, version = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-    return method, path, version
+    line, *lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+    method, path, version = line.split(" ")
+    pairs = (each.partition(":") for each in lines)
+    return Exchange(method, path, [(k.lower(), v.strip()) for k, _, v in pairs]), version
+
+
+def _wait(connection: socket.socket, seconds: float | None) -> None:
+    """Let some seconds pass, or all (None); raises `ConnectionError` once the client has left."""
+    if seconds == 0:
+        return
+    connection.settimeout(seconds)
+    try:
+        connection.recv(1)  # nothing is due any more: it is the end, or a reset
+    except TimeoutError:
+        connection.settimeout(PATIENCE)
+        return
+    raise ConnectionAbortedError("the client has left")
 
 
 def _head(answer: Answer, framing: Framing) -> bytes:
-    lines = [f"HTTP/1.1 {answer.status} As Ordered", "Content-Type: application/octet-stream"]
-    if framing == "length":
+    lines = [f"HTTP/1.1 {answer.status} As Ordered"]
+    if all(name.lower() != "content-type" for name, _ in answer.headers):
+        lines.append("Content-Type: application/octet-stream")
+    if answer.status == 304:
+        pass  # nothing is told of a body that does not come
+    elif framing == "length":
         # Where chunks are not known, a byte that never comes stands for the missing last chunk.
         lines.append(f"Content-Length: {answer.size + (not answer.last_chunk)}")
     elif framing == "chunked":
@@ -190,13 +280,13 @@ def _opened(body: bytes | Path) -> BinaryIO:
     return io.BytesIO(body) if isinstance(body, bytes) else body.open("rb")
 
 
-def _steps(size: int) -> Iterator[int]:
+def _steps(size: int, piece: int | None) -> Iterator[int]:
     """The sizes of the pieces that a body is sent in: a small one, many large ones, the rest."""
-    step = 1000
+    step = piece or 1000
     while size > 0:
         yield min(step, size)
         size -= step
-        step = _STEP
+        step = piece or _STEP
 
 
 def _send(connection: socket.socket, file: BinaryIO, size: int) -> None:
@@ -263,6 +353,28 @@ def _samples() -> dict[str, tuple[str, Callable[[], Answer]]]:
         ),
         "/reset": ("60 %, then a reset", lambda: Answer(river, stop=cut, reset=True)),
         "/silent": ("closed without an answer", lambda: Answer(status=0)),
+        "/stall": ("60 %, and then nothing", lambda: Answer(river, stop=cut, stall=True)),
+        "/never": ("no answer, ever", lambda: Answer(status=0, stall=True)),
+        "/trickle": (
+            "a line every half a second, 20 times",
+            lambda: Answer(b"one more sip\n" * 20, framing="chunked", piece=13, pause=0.5),
+        ),
+        "/redirect": (
+            "a redirection to /404",
+            lambda: Answer(b"", 302, headers=(("Location", "/404"),)),
+        ),
+        "/hop": (
+            "with headers for the next hop alone, and a cookie",
+            lambda: Answer(
+                river[: 64 * KiB],
+                headers=(
+                    ("Connection", "X-Hop"),
+                    ("X-Hop", "for the next hop"),
+                    ("Keep-Alive", "timeout=77"),
+                    ("Set-Cookie", "session=1"),
+                ),
+            ),
+        ),
         "/404": ("an error, with a body", lambda: Answer(b"no such file\n", 404)),
         "/500": ("an error, with a body", lambda: Answer(b"it broke\n", 500)),
         "/gzip": (
@@ -285,17 +397,31 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="port to listen on (0: any free one)")
     parser.add_argument("--river", type=Path, help="a file of yours, to serve as /river")
     options = parser.parse_args()
-    with Origin(options.port) as origin:
+    with Origin(options.port) as origin, tempfile.TemporaryDirectory() as scratch:
         print(f"listening on {origin.url}", flush=True)
-        for path, (what, make) in _samples().items():
-            origin.put(path, make())
+        samples = {path: (what, make()) for path, (what, make) in _samples().items()}
+        if options.river is None:
+            zeros = Path(scratch) / "river"
+            with zeros.open("wb") as file:
+                file.truncate(GiB)
+            samples["/river"] = "1 GiB of zeros", Answer(zeros)
+        else:
+            samples["/river"] = os.fspath(options.river), Answer(options.river)
+        for path, (what, answer) in samples.items():
+            origin.put(path, answer)
+            origin.put(f"/v1/files{path}/content", answer)
+            origin.put(f"/v1/files{path}", _metadata(path, answer))
             print(f"    {path:<16} {what}", flush=True)
-        if options.river is not None:
-            origin.put("/river", Answer(options.river))
-            print(f"    {'/river':<16} {os.fspath(options.river)}", flush=True)
+        print("and the same as files of an API: /v1/files/length/content", flush=True)
         with suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3600)
+
+
+def _metadata(path: str, answer: Answer) -> Answer:
+    """What the API of files says of one."""
+    content = {"id": path[1:], "object": "file", "bytes": answer.size}
+    return Answer(json.dumps(content).encode(), headers=(("Content-Type", "application/json"),))
 
 
 if __name__ == "__main__":

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import json
 import random
 import socket
 import subprocess
 import sys
 import threading
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from streamlab.origin import Answer, Bomb, Framing, Origin, block_of
+from streamlab.origin import Answer, Bomb, Exchange, Framing, Origin, block_of
 
 BODY = random.Random(0).randbytes(700_000)
 
@@ -42,9 +44,11 @@ def get(origin: Origin, answer: Answer, method: str = "GET") -> bytes:
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("body", [b"", b"x", BODY])
-def test_a_body_arrives_in_each_framing(origin: Origin, framing: Framing, body: bytes) -> None:
+def test_a_body_arrives_in_each_framing(
+    origin: Origin, becomes: Callable[[Callable[[], bool]], bool], framing: Framing, body: bytes
+) -> None:
     assert get(origin, Answer(body, framing=framing)) == body
-    assert origin.sent["/body"] == len(body)
+    assert becomes(lambda: origin.sent["/body"] == len(body))
     assert origin.asked == ["/body"]
 
 
@@ -100,6 +104,130 @@ def test_it_ends_though_a_client_does_not_read(origin: Origin) -> None:
     client.detach()
 
 
+def asking(origin: Origin, path: str, *headers: str) -> socket.socket:
+    """A client that has asked for a path, and has read nothing."""
+    client = socket.create_connection(("127.0.0.1", origin.port), timeout=5)
+    client.sendall("\r\n".join([f"GET {path} HTTP/1.1", *headers, "", ""]).encode())
+    return client
+
+
+def test_what_was_asked_is_kept(
+    origin: Origin, becomes: Callable[[Callable[[], bool]], bool]
+) -> None:
+    """Headers in the order they came, also those that came twice."""
+    origin.put("/body", Answer(BODY))
+    with asking(origin, "/body", "Range: bytes=1-", "X-Twice: 1", "X-Twice: 2") as client:
+        while client.recv(1 << 20):
+            pass
+    [exchange] = origin.exchanges
+    assert becomes(lambda: exchange.ended is not None)
+    assert (exchange.method, exchange.path) == ("GET", "/body")
+    assert exchange.headers == [("range", "bytes=1-"), ("x-twice", "1"), ("x-twice", "2")]
+    assert exchange.header("range") == "bytes=1-"
+    assert exchange.header("cookie") is None
+    assert (exchange.sent, exchange.left) == (len(BODY), False)
+
+
+def test_an_answer_can_depend_on_the_request(origin: Origin) -> None:
+    """What makes the answer sees the request."""
+
+    def answer(exchange: Exchange) -> Answer:
+        told = exchange.header("range") or "none"
+        headers = (("Content-Type", "text/plain"), ("Content-Range", told))
+        return Answer(BODY[:5], 206 if exchange.header("range") else 200, headers=headers)
+
+    origin.put("/body", answer)
+    for headers, status, told in (([], b"200", b"none"), (["Range: x"], b"206", b"x")):
+        with asking(origin, "/body", *headers) as client:
+            head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
+        assert status in head.split(b"\r\n")[0]
+        assert b"Content-Range: " + told in head
+        assert head.count(b"Content-Type") == 1
+        assert body == BODY[:5]
+
+
+def test_not_modified_has_no_body(origin: Origin) -> None:
+    origin.put("/body", Answer(b"", 304))
+    with asking(origin, "/body") as client:
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 304 ") and answer.endswith(b"\r\n\r\n")
+    assert b"Content-Length" not in answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "sent"),
+    [
+        (Answer(BODY, stop=200_000, stall=True), 100_000, 200_000),
+        (Answer(BODY, framing="chunked", stop=200_000, stall=True), 100_000, 200_000),
+        (Answer(BODY, stop=0, stall=True), 1, 0),
+        (Answer(status=0, stall=True), 0, 0),
+        (Answer(BODY, delay=60), 0, 0),
+        (Answer(BODY, piece=1000, pause=60), 500, 1000),
+        (Answer(bytes(50_000_000)), 100_000, None),
+    ],
+)
+def test_the_client_is_seen_to_leave(
+    origin: Origin,
+    becomes: Callable[[Callable[[], bool]], bool],
+    answer: Answer,
+    first: int,
+    sent: int | None,
+) -> None:
+    """Wherever the answer waits, the end of the connection is noticed at once, and kept."""
+    origin.put("/body", answer)
+    with asking(origin, "/body") as client:
+        got = 0
+        while got < first:
+            got += len(client.recv(first - got))
+        assert becomes(lambda: bool(origin.exchanges))
+        exchange = origin.exchanges[0]
+        time.sleep(0.1)
+        assert exchange.ended is None
+    left = time.monotonic()
+    assert becomes(lambda: exchange.ended is not None)
+    assert exchange.left
+    assert exchange.ended is not None and exchange.ended - left < 5
+    if sent is not None:
+        assert exchange.sent == sent
+
+
+def test_a_trickle_comes_piece_by_piece(origin: Origin) -> None:
+    """A piece is sent when its time has come, and not before."""
+    origin.put("/body", Answer(b"ab" * 4, framing="chunked", piece=2, pause=0.2))
+    with asking(origin, "/body") as client:
+        began = time.monotonic()
+        raw = client.makefile("rb").read()
+    assert time.monotonic() - began > 0.5
+    assert raw.endswith(b"2\r\nab\r\n" * 4 + b"0\r\n\r\n")
+
+
+def test_who_comes_later_is_refused(origin: Origin) -> None:
+    """Who is here is served to the end; who comes is refused."""
+    origin.put("/body", Answer(BODY, delay=0.3))
+    with asking(origin, "/body") as client:
+        time.sleep(0.1)
+        origin.refuse()
+        with pytest.raises(ConnectionRefusedError):
+            asking(origin, "/body")
+        assert client.makefile("rb").read().endswith(BODY[-100:])
+
+
+def test_a_small_send_buffer(tmp_path: Path) -> None:
+    """With it, little is on its way to a client that does not read."""
+    with (tmp_path / "river").open("wb") as file:
+        file.truncate(10**9)
+    with Origin(send_buffer=64 * 1024) as origin:
+        origin.put("/body", Answer(tmp_path / "river"))
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        with client:
+            client.connect(("127.0.0.1", origin.port))
+            client.sendall(b"GET /body HTTP/1.1\r\n\r\n")
+            assert client.recv(1000)
+            time.sleep(0.3)
+            assert origin.sent["/body"] < 2_000_000
+
+
 def test_a_bomb_becomes_what_it_says() -> None:
     bomb = Bomb(block_of(random.Random(1)), 7)
     packed = bomb.packed()
@@ -114,8 +242,14 @@ def test_by_hand() -> None:
         assert process.stdout is not None
         port = int(process.stdout.readline().rpartition(":")[2])
         assert "/length" in process.stdout.readline()
+        for path, size in (("/length", 5 << 20), ("/v1/files/length/content", 5 << 20)):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", path)
+            assert len(connection.getresponse().read()) == size
+            connection.close()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request("GET", "/length")
-        assert len(connection.getresponse().read()) == 5 * 1024 * 1024
+        connection.request("GET", "/v1/files/river")
+        told = json.loads(connection.getresponse().read())
+        assert told == {"id": "river", "object": "file", "bytes": 1 << 30}
         connection.close()
         process.terminate()

@@ -33,7 +33,7 @@ LAYERS = [
     {"leaky_checks"},
     {"client_checks"},
     {"hybrid_checks"},
-    {"load_checks"},
+    {"app_checks", "load_checks", "proxy_checks"},
     {"framing_checks", "range_checks"},
     {"talk"},
     {"checks", "origin"},

@@ -1,0 +1,125 @@
+# ASGI by hand, and aiohttp asks the upstream
+
+import asyncio
+import os
+import re
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
+
+import aiohttp
+
+UPSTREAM = urlsplit(os.environ["STREAMLAB_UPSTREAM"])
+TIMEOUT = float(os.environ["STREAMLAB_TIMEOUT"])
+PATH = re.compile(r"/v1/files/([A-Za-z0-9_-]+)(/content)?")
+PROVIDERS = {"river": ("key-of-the-river", True), "lake": ("key-of-the-lake", False)}
+ROUTES = {"river": "river", "fast": "river", "lake": "lake", "cheap": "lake"}
+TO_PROVIDER = {
+    *("accept", "accept-encoding", "range", "if-range"),
+    *("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),
+}
+NOT_TO_CLIENT = {
+    *("connection", "keep-alive", "proxy-connection", "proxy-authenticate"),
+    *("te", "trailer", "transfer-encoding", "upgrade", "set-cookie"),
+}
+
+
+def plan(scope):
+    """The file, whether it is a download, and the provider; None for what is not served."""
+    found = PATH.fullmatch(scope["path"])
+    sent = {name.decode(): value.decode() for name, value in scope["headers"]}
+    name = sent.get("x-provider", "river")
+    if scope["method"] != "GET" or not found or name not in ROUTES:
+        return None
+    key, may_stream = PROVIDERS[ROUTES[name]]
+    headers = {name: value for name, value in sent.items() if name in TO_PROVIDER}
+    headers.setdefault("accept-encoding", "identity")
+    return found[1], bool(found[2]), headers | {"authorization": f"Bearer {key}"}, may_stream
+
+
+def for_client(pairs):
+    pairs = [(name.lower(), value) for name, value in pairs]
+    named = ",".join(value for name, value in pairs if name == "connection")
+    ending = NOT_TO_CLIENT | {each.strip().lower() for each in named.split(",")}
+    return [(n.encode("latin-1"), v.encode("latin-1")) for n, v in pairs if n not in ending]
+
+
+async def refuse(send, status):
+    await start(send, status, [(b"content-length", b"0")])
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def start(send, status, headers):
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def serve(path, headers, may_stream, send):
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
+    async with AsyncExitStack() as stack:
+        try:
+            session = await stack.enter_async_context(
+                aiohttp.ClientSession(
+                    timeout=timeout, auto_decompress=False, read_bufsize=16384, trust_env=False
+                )
+            )
+            answer = await stack.enter_async_context(
+                session.get(UPSTREAM.geturl() + path, headers=headers, allow_redirects=False)
+            )
+            body = None if may_stream else await answer.read()
+        except TimeoutError:
+            await refuse(send, 504)
+            return "failure"
+        except (aiohttp.ClientError, OSError):
+            await refuse(send, 502)
+            return "failure"
+        out = for_client([(k.decode(), v.decode()) for k, v in answer.raw_headers])
+        if body is not None:
+            out = [pair for pair in out if pair[0] != b"content-length"]
+            out.append((b"content-length", str(len(body)).encode()))
+            await start(send, answer.status, out)
+            await send({"type": "http.response.body", "body": body})
+            return "success"
+        await start(send, answer.status, out)
+        async for chunk in answer.content.iter_any():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        return "success"
+
+
+async def until_gone(receive):
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    if (what := plan(scope)) is None:
+        await refuse(send, 404)
+        return
+    file_id, download, headers, may_stream = what
+    finished = False
+
+    async def tell(message):
+        nonlocal finished
+        await send(message)
+        finished = message["type"] == "http.response.body" and not message.get("more_body")
+
+    work = asyncio.create_task(serve(scope["path"], headers, may_stream, tell))
+    watch = asyncio.create_task(until_gone(receive))
+    await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+    watch.cancel()
+    if finished:
+        await asyncio.wait({work})
+    outcome = "client_disconnected"
+    try:
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work})
+        elif not work.cancelled():
+            outcome = work.result()
+    except Exception:
+        outcome = "failure"
+        raise
+    finally:
+        if download:
+            print(f"download {file_id} {outcome}", flush=True)

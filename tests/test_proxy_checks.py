@@ -1,0 +1,208 @@
+"""What the checks of lab 09 are made of: answers read to their end, clients who read in steps."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+
+import pytest
+
+from streamlab import proxy_checks
+from streamlab.checks import CHUNK
+from streamlab.files import MiB
+from streamlab.labs import Lab
+from streamlab.origin import Answer, Origin
+from streamlab.proxy_checks import Gateway, Visit, expect, fetch
+from streamlab.testing import CheckFailed
+
+LAB = Lab(Path(__file__).parent.parent / "solutions" / "09_streaming_proxy")
+BODY = Random(9).randbytes(300_000)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """A gateway that is no gateway: its clients speak with the origin itself."""
+    monkeypatch.setattr(proxy_checks, "PATIENCE", 0.5)
+    with Origin() as origin:
+        server = SimpleNamespace(url=origin.url, log=lambda: "", running=True, exit_status=None)
+        yield Gateway(server, origin, Random(9))  # type: ignore[arg-type]
+
+
+def cause_of(error: pytest.ExceptionInfo[CheckFailed]) -> str:
+    return error.value.cause
+
+
+# What is given in the stub
+
+
+def test_the_checks_know_what_the_stub_gives() -> None:
+    """Keys, names and who may stream are the same in the lab's program and in its checks."""
+    names = runpy.run_path(str(LAB.folder / "app.py"))
+    providers, routes = names["PROVIDERS"], names["ROUTES"]
+    assert set(proxy_checks.ROUTES) == {None, *routes}
+    for name, (key, may_stream) in proxy_checks.ROUTES.items():
+        provider = providers[routes[name or names["DEFAULT"]]]
+        assert (provider.key, provider.may_stream) == (key, may_stream)
+
+
+def test_every_cause_has_its_words() -> None:
+    """What a check can find is explained in lab.toml, and nothing else is."""
+    source = Path(proxy_checks.__file__).read_text(encoding="utf-8")
+    words = {
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    causes = set(LAB.manifest["causes"])
+    assert causes - {"could_not_run"} <= words
+    assert set(LAB.manifest["timing"]) <= causes
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("gate.fail", "visit.fail"):
+            cause = node.args[0]
+            assert not isinstance(cause, ast.Constant) or cause.value in causes
+
+
+# Clients
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_whole_answer(gate: Gateway, framing) -> None:
+    """It is complete, whatever tells its end."""
+    path = gate.put(Answer(BODY, framing=framing))
+    found = fetch(gate, path)
+    assert found.complete and found.answer.body == BODY
+    assert expect(gate, path, status=200, body=BODY, what="a file").status == 200
+    assert [each.path for each in gate.asked(path)] == [path, path]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(BODY, stop=100_000),
+        Answer(BODY, stop=100_000, reset=True),
+        Answer(BODY, framing="chunked", stop=100_000),
+        Answer(BODY, framing="chunked", last_chunk=False),
+        Answer(status=0),
+    ],
+)
+def test_a_broken_answer(gate: Gateway, answer: Answer) -> None:
+    """It is closed, and not complete."""
+    found = fetch(gate, gate.put(answer))
+    assert found.closed and not found.complete
+
+
+def test_an_answer_without_end(gate: Gateway) -> None:
+    """Whoever waits for the rest gives up in the end."""
+    found = fetch(gate, gate.put(Answer(BODY, stop=100_000, stall=True)), patience=0.5)
+    assert not found.closed and not found.complete
+    assert len(found.answer.body) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (Answer(BODY, 404), "wrong_status"),
+        (Answer(BODY[:-1]), "wrong_bytes"),
+        (Answer(BODY, stop=100), "malformed"),
+        (Answer(BODY, framing="chunked", last_chunk=False), "no_end"),
+        (Answer(status=0), "no_answer"),
+        (Answer(BODY, headers=(("Transfer-Encoding", "chunked"),)), "malformed"),
+    ],
+)
+def test_what_was_not_expected_has_its_cause(gate: Gateway, answer: Answer, cause: str) -> None:
+    with pytest.raises(CheckFailed) as error:
+        expect(gate, gate.put(answer), status=200, body=BODY, what="a file")
+    assert cause_of(error) == cause
+
+
+def test_a_visit_reads_in_steps(gate: Gateway, tmp_path: Path) -> None:
+    """It compares what comes with where it comes from, and sees the end."""
+    (tmp_path / "body").write_bytes(BODY)
+    for framing in ("length", "chunked"):
+        path = gate.put(Answer(BODY, framing=framing))
+        with Visit(gate, path, what="a file") as visit:
+            visit.take(CHUNK, tmp_path / "body")
+            visit.take(len(BODY) - CHUNK, tmp_path / "body")
+            visit.ends()
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (Answer(BODY, 500), "wrong_status"),
+        (Answer(BODY, stop=100_000), "cut_short"),
+        (Answer(BODY, framing="chunked", stop=100_000), "cut_short"),
+        (Answer(BODY, stop=100_000, stall=True), "no_end"),
+        (Answer(status=0, stall=True), "no_answer"),
+        (Answer(status=0), "no_answer"),
+        (Answer(BODY[:-1] + b"?"), "wrong_bytes"),
+        (Answer(BODY + b"?"), "wrong_bytes"),
+    ],
+)
+def test_a_visit_that_fails_has_its_cause(
+    gate: Gateway, tmp_path: Path, answer: Answer, cause: str
+) -> None:
+    (tmp_path / "body").write_bytes(BODY)
+    with (
+        pytest.raises(CheckFailed) as error,
+        Visit(gate, gate.put(answer), what="a file") as visit,
+    ):
+        visit.take(len(BODY), tmp_path / "body")
+        visit.ends()
+    assert cause_of(error) == cause
+
+
+def test_a_visit_ends_with_a_departure(gate: Gateway, becomes) -> None:
+    """The other side sees it at once, also where nothing was read."""
+    for first in (0, 1000):
+        path = gate.put(Answer(bytes(50 * MiB)))
+        with Visit(gate, path, what="a file") as visit:
+            if first:
+                visit.take(first)
+            assert becomes(lambda path=path: bool(gate.asked(path)))
+        assert becomes(lambda path=path: gate.asked(path)[0].left)
+
+
+def test_nobody_listens(gate: Gateway) -> None:
+    gate.origin.refuse()
+    with pytest.raises(CheckFailed) as error:
+        Visit(gate, "/v1/files/a/content", what="a file")
+    assert cause_of(error) == "died"
+    assert fetch(gate, "/v1/files/a/content").answer.raw == b""
+
+
+def test_want_of_memory_goes_before_all_else(gate: Gateway) -> None:
+    """Whatever a client saw of it."""
+    gate.server.log = lambda: "MemoryError"  # type: ignore[method-assign]
+    with pytest.raises(CheckFailed) as error:
+        gate.fail("no_answer", "A story.")
+    assert cause_of(error) == "whole_file"
+
+
+# The log
+
+
+@pytest.mark.parametrize(
+    ("written", "cause"),
+    [
+        ("download file-a success", ""),
+        ("12:00 INFO download file-a success", ""),
+        ("download file-ab success", "not_logged"),
+        ("", "not_logged"),
+        ("download file-a failure", "logged_wrong"),
+        ("download file-a success\ndownload file-a success", "logged_twice"),
+    ],
+)
+def test_the_log_is_read(gate: Gateway, written: str, cause: str) -> None:
+    """One line, of that download, with that outcome."""
+    gate.server.log = lambda: f"listening on x\n{written}\n"  # type: ignore[method-assign]
+    try:
+        proxy_checks._expect_line(gate, "/v1/files/file-a/content", "success", "all of it")
+    except CheckFailed as error:
+        assert error.cause == cause
+    else:
+        assert not cause
