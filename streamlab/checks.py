@@ -187,10 +187,15 @@ def hold(
     first: int,
     baseline: int,
     allowed: int,
+    path: str = "",
 ) -> None:
-    """Let clients take `first` bytes and wait; then `allowed` more than `baseline` may be held."""
-    path = server.path_of(file)
-    with traced(server) as trace, crowd(server, file, clients, pace, first) as many:
+    """Let clients take `first` bytes and wait; then `allowed` more than `baseline` may be held.
+
+    With `path` they ask for that, and `file` has what they must get, or the beginning of it.
+    """
+    size = "" if path else f" ({size_text(file.size)})"
+    path = path or server.path_of(file)
+    with traced(server) as trace, crowd(server, file, clients, pace, first, path=path) as many:
         arrived = many.arrive()
         failed = [each.error for each in arrived if each.error]
         held = 0 if failed else most_held(server, baseline + allowed)
@@ -198,7 +203,7 @@ def hold(
             failed = [each.error for each in many.finish() if each.error]
             held = least_held(server, baseline + allowed)
     who = f"{clients} clients" if clients > 1 else "A client"
-    asked = f"{who} of {path} ({size_text(file.size)}) took {size_text(first)} and waited"
+    asked = f"{who} of {path}{size} took {size_text(first)} and waited"
     line = curl(server, path, "--limit-rate 1M -o /dev/null")
     if failed:
         cause = cause_of(failed[0], server)
@@ -375,11 +380,13 @@ def survives_departures(
     clients: int = 50,
     also: Sequence[int] = (),
     besides: Callable[[], None] | None = None,
+    pace: Pace = "leaving",
 ) -> None:
     """Clients that vanish in the middle leave nothing behind: descriptors, handles, processes.
 
-    They vanish from a large file, and from files of the sizes in `also`; `besides` lets clients
-    leave in other ways, once in each round.
+    They vanish from a large file, and from files of the sizes in `also`: one after the other, or,
+    with `pace="stalled"`, all at once. `besides` lets clients leave in other ways, first in each
+    round.
     """
     small = random_file(256 * KiB, name_of(draw), server.root, seed=draw.randrange(2**32))
     large = sparse_file(
@@ -391,10 +398,10 @@ def survives_departures(
     before = _settled_belongings(server, small, None)
     threads = []
     for _ in range(3):
-        for file in (*others, large):
-            _visit(server, file, clients, "leaving")
         if besides is not None:
             besides()
+        for file in (*others, large):
+            _visit(server, file, clients, pace)
         if not server.running:
             fail(
                 "whole_file" if "MemoryError" in server.log() else "dies_on_drop",
@@ -420,7 +427,8 @@ def survives_departures(
                 curl_line,
             )
         threads.append(after.threads)
-    if threads[2] > threads[0] + clients:  # a pool grows to what was busy at once, and no further
+    # A pool grows to what was busy at once, and no further.
+    if threads[2] > threads[0] + max(clients, 40):
         fail(
             "leaks_threads",
             f"With each {clients} clients that left halfway the server got more threads: "
@@ -441,10 +449,13 @@ def survives_departures(
 
 def _visit(server: Server, file: SampleFile, clients: int, pace: Pace) -> None:
     with crowd(server, file, clients, pace, CHUNK, POURING) as many:
-        for _ in range(clients):  # not at once: that would test the length of the accept queue
-            if many.arrive_one().error:
-                break
-        results = many.finish()
+        if pace == "stalled":
+            results = many.arrive()
+        else:
+            for _ in range(clients):  # not at once: that would test the length of the accept queue
+                if many.arrive_one().error:
+                    break
+            results = many.finish()
     errors = [each.error for each in results if each.error]
     if errors and server.running:
         fail(
@@ -833,9 +844,10 @@ def crowd(
     pace: Pace,
     first: int,
     timeout: float = PATIENCE,
+    path: str = "",
 ) -> Iterator[Crowd]:
-    """Clients for a file of a server."""
-    path = server.path_of(file)
+    """Clients for a file of a server, or for `path`, of which the file has the first bytes."""
+    path = path or server.path_of(file)
     port = int(server.url.rpartition(":")[2])
     job = Job(port, path, clients, pace, str(file.path), first=first, timeout=timeout)
     try:
