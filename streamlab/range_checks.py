@@ -948,9 +948,9 @@ def huge_ranges(server: Server, draw: Random) -> None:
         _piece(talk, large, large.size - 1000, large.size - 1, "-1000")
         _piece(talk, huge, far - 500, far + 523)
         _piece(talk, huge, end - 65_999, end, "-66000")
-        _far_apart(talk, huge, [(far - 300, far + 300), (0, 99), (end - 99, end)])
+        _far_apart(talk, huge, [(0, 99), (far - 300, far + 300), (end - 99, end)])
         _poured(asking(), huge, draw.randrange(1, MiB), draw.randrange(280, 320) * MiB)
-        _begun(asking(), huge, [(far - 1, end - 5), (1, huge.size // 3)])
+        _begun(asking(), huge, [(1, huge.size // 3), (far - 1, end - 5)])
         _piece(asking(), huge, end, end, f"{end}-")
 
 
@@ -1046,7 +1046,9 @@ def _goes_on(
                 talk.fault(cause, what)
 
 
-def _begun(talk: Talk, file: SampleFile, ranges: Sequence[Range]) -> None:
+def _begun(
+    talk: Talk, file: SampleFile, ranges: Sequence[Range], cause: str = "wrong_bytes"
+) -> None:
     """The beginning of parts that are larger than any memory."""
     _ask(talk, file, text_of(ranges))
     head = talk.hear_head("late")
@@ -1057,7 +1059,7 @@ def _begun(talk: Talk, file: SampleFile, ranges: Sequence[Range]) -> None:
     first = ranges[0][0]
     if _read(file, first, 64 * KiB) not in came:
         what = f"In the first MiB there should be the bytes from {first} on"
-        talk.fault("wrong_bytes", what, head.raw + came)
+        talk.fault(cause, what, head.raw + came)
 
 
 # HOLD
@@ -1082,13 +1084,14 @@ def held_ranges(server: Server, draw: Random, clients: int = 16, each: int = 4 *
             talk.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * KiB)
             talk.note(f"{number} other clients have taken 1 MiB of such a part, and wait")
             begin = draw.randrange(1, size // 8)
+            wrong = "mixed_up" if number else "wrong_bytes"
             if number % 2:
-                _begun(talk, file, [(begin, size // 2), (size // 4 * 3, size - 1)])
+                _begun(talk, file, [(begin, size // 2), (size // 4 * 3, size - 1)], wrong)
             else:
                 _ask(talk, file, f"{begin}-")
                 _head_of_part(talk, file, begin, size - 1)
                 waiting.append((talk, begin))
-                _goes_on(talk, file, begin, MiB, "mixed_up" if number else "wrong_bytes")
+                _goes_on(talk, file, begin, MiB, wrong)
         held = most_held(server, baseline + allowed)
         if held > baseline + allowed:
             fail(
