@@ -598,7 +598,11 @@ def _ignored(video: Video, value: str) -> Step:
 
 def _too_clever(video: Video, value: str, how: str) -> Step:
     why = f"In {'this' if how else repr(value)} there is a number that is none"
-    judge = whole(video, f"{why}, so it is ignored", "lenient_int")
+
+    def judge(talk: Talk, answer: RawAnswer) -> None:
+        cause = "lenient_int" if answer.status == 206 else "not_ignored"
+        whole(video, f"{why}, so it is ignored", cause)(talk, answer)
+
     return Step(video.path, judge, (f"Range: {value}",), how=how)
 
 
