@@ -213,6 +213,19 @@ def socket_buffers() -> int | None:
     return int(found[1]) * os.sysconf("SC_PAGE_SIZE") if found else None
 
 
+def socket_room() -> int:
+    """What the kernel may hold of what goes through one program, in bytes (10 MiB off Linux).
+
+    That is the largest receive buffer of the connection that it comes over, and the largest send
+    buffer of the one that it leaves over (tcp(7), `tcp_rmem` and `tcp_wmem`).
+    """
+    try:
+        folder = PROC / "sys" / "net" / "ipv4"
+        return sum(int((folder / name).read_text().split()[2]) for name in ("tcp_rmem", "tcp_wmem"))
+    except OSError:
+        return 10 * 1024 * 1024
+
+
 def own_group() -> Path | None:
     """The folder of the control group (v2) that this process is in; None where there is none."""
     try:

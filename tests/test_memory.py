@@ -355,3 +355,17 @@ def test_without_proc_the_sampler_works(puppet: Puppet, becomes: Becomes) -> Non
     with Sampler(puppet.pid, interval=0.01) as sampler:
         assert becomes(lambda: len(sampler.resident) > 0)
     assert sampler.peak > MiB
+
+
+def test_the_room_of_sockets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The largest of both buffers; off Linux a usual value."""
+    folder = tmp_path / "sys" / "net" / "ipv4"
+    folder.mkdir(parents=True)
+    (folder / "tcp_rmem").write_text("4096\t131072\t6291456\n")
+    (folder / "tcp_wmem").write_text("4096\t16384\t4194304\n")
+    monkeypatch.setattr(memory, "PROC", tmp_path)
+    assert memory.socket_room() == 10 * 1024 * 1024
+    (folder / "tcp_rmem").write_text("4096\t131072\t33554432\n")
+    assert memory.socket_room() == 36 * 1024 * 1024
+    monkeypatch.setattr(memory, "PROC", tmp_path / "nowhere")
+    assert memory.socket_room() == 10 * 1024 * 1024

@@ -1,5 +1,6 @@
-# FLAT: the file goes to a temporary file first, as much as the upstream has
+# FLAT: a task reads the upstream into a temporary file, and the client gets it from there
 
+import asyncio
 import os
 import re
 import tempfile
@@ -55,15 +56,29 @@ class Download(StreamingResponse):
     async def pieces(self):
         try:
             with tempfile.TemporaryFile() as spool:
-                async for chunk in self.upstream.aiter_raw():
-                    spool.write(chunk)
-                spool.seek(0)
-                while chunk := spool.read(65536):
-                    yield chunk
+                filling = asyncio.create_task(self.fill(spool))
+                try:
+                    position, full = 0, False
+                    while not full:
+                        full = filling.done()
+                        spool.seek(position)
+                        while chunk := spool.read(65536):
+                            position += len(chunk)
+                            yield chunk
+                            spool.seek(position)
+                        await asyncio.sleep(0.01)
+                    filling.result()
+                finally:
+                    filling.cancel()
         except httpx.HTTPError:
             self.outcome = "failure"
             raise
         self.outcome = "success"
+
+    async def fill(self, spool):
+        async for chunk in self.upstream.aiter_raw():
+            spool.seek(0, os.SEEK_END)
+            spool.write(chunk)
 
     async def __call__(self, scope, receive, send):
         try:

@@ -78,7 +78,7 @@ async def forward(request: Request, file_id: str):
     download = request.url.path.endswith("/content")
     try:
         upstream = await ask(request, provider)
-        if upstream.is_redirect:
+        if upstream.has_redirect_location:
             await upstream.aclose()
             raise HTTPException(502)
         if download and provider in MAY_STREAM:
