@@ -348,3 +348,45 @@ def test_no_address_of_a_registry_or_a_machine(pattern: re.Pattern[str]) -> None
 def test_the_patterns_find_what_they_are_for(pattern: re.Pattern[str], text: str) -> None:
     """Each pattern finds such a text, in the middle of a line."""
     assert pattern.search(f"see {text} for more")
+
+
+# What a reader finds
+
+
+def dead_links(page: Path) -> list[str]:
+    """The relative links of a page that lead nowhere."""
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    own = (link for link in links if "://" not in link)
+    return [link for link in own if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda p: p.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert not dead_links(page)
+
+
+def test_a_dead_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("[it](page.md), [web](https://example.org/x), [gone](gone.md#part)")
+    assert dead_links(page) == ["gone.md"]
+
+
+def missing_in_the_map(readme: str, notebooks: list[str], labs: list[str]) -> list[str]:
+    """The chapters and labs that have no place in the table of their number's row."""
+    rows = {row[2:4]: row for row in readme.splitlines() if re.match(r"\| \d\d \|", row)}
+    places = [(each[:2], f"(notebooks/{each}.ipynb)") for each in notebooks]
+    places += [(each[:2], f"(labs/{each}/lab.ipynb)") for each in labs]
+    return [place for number, place in places if place not in rows.get(number, "")]
+
+
+def test_the_map_is_complete() -> None:
+    """Every chapter and every lab has its link in the README, in the row of its number."""
+    notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    labs = sorted(path.name for path in (ROOT / "solutions").iterdir() if path.is_dir())
+    assert [each[:2] for each in notebooks] == [f"{number:02}" for number in range(len(notebooks))]
+    assert labs == notebooks[1:]
+    readme = (ROOT / "README.md").read_text()
+    assert not missing_in_the_map(readme, notebooks, labs)
+    assert missing_in_the_map(readme, ["42_more"], ["42_more"]) != []
