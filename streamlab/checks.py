@@ -422,7 +422,7 @@ def survives_departures(
             fail(
                 "leaks",
                 f"After {clients} complete downloads, and 5 s after {clients} clients had left "
-                f"halfway{', and others before their request was complete' * bool(besides)}:"
+                f"halfway{', and others in other ways' * bool(besides)}:"
                 f"\n{table}{log_of(server)}",
                 curl_line,
             )
