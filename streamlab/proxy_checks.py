@@ -912,27 +912,46 @@ def waits_as_told(launch: Launch, draw: Random, scratch: Path) -> None:
 
 
 def _silence(gate: Gateway) -> None:
+    path = gate.put(Answer(status=0, stall=True))
+    what = f"while the upstream says nothing; STREAMLAB_TIMEOUT is {TIMEOUT:g}"
     _expect_error(
         gate,
-        gate.put(Answer(status=0, stall=True)),
-        what=f"while the upstream says nothing; STREAMLAB_TIMEOUT is {TIMEOUT:g}",
+        path,
+        what=what,
         cause="wrong_status",
         by_hand=url("never"),
         patience=TIMEOUT + LATER,
     )
+    _expect_left(gate, path, what)
 
 
 def _silence_of_the_lake(gate: Gateway) -> None:
+    path = gate.put(Answer(bytes(300_000), stop=150_000, stall=True))
+    what = "of the lake's, of which the upstream sends half, and then nothing; "
+    what += f"STREAMLAB_TIMEOUT is {TIMEOUT:g}"
     _expect_error(
         gate,
-        gate.put(Answer(bytes(300_000), stop=150_000, stall=True)),
+        path,
         "X-Provider: lake",
-        what="of the lake's, of which the upstream sends half, and then nothing; "
-        f"STREAMLAB_TIMEOUT is {TIMEOUT:g}",
+        what=what,
         cause="wrong_status",
         by_hand=url("stall", "-i -o got -H 'X-Provider: lake'"),
         patience=TIMEOUT + LATER,
     )
+    _expect_left(gate, path, what)
+
+
+def _expect_left(gate: Gateway, path: str, what: str) -> None:
+    """An upstream that has been given up is left."""
+    deadline = time.monotonic() + LATER
+    while any(each.ended is None for each in gate.asked(path)):
+        if time.monotonic() > deadline:
+            gate.fail(
+                "upstream_kept",
+                f"GET {path} {what}. {LATER:g} s after the client was told, the connection to the "
+                "upstream was still open.",
+            )
+        time.sleep(0.05)
 
 
 def _stall(gate: Gateway) -> None:
@@ -947,11 +966,7 @@ def _stall(gate: Gateway) -> None:
         gate.fail("truncation_hidden", f"{story}, as a complete answer.", by_hand)
     if not found.closed and not found.complete:
         gate.fail("hangs", f"{story}; {found.seconds:.1f} s later the client still waits.", by_hand)
-    deadline = time.monotonic() + LATER
-    while any(each.ended is None for each in gate.asked(path)):
-        if time.monotonic() > deadline:
-            gate.fail("upstream_kept", f"{story}. The connection to the upstream stays open.")
-        time.sleep(0.05)
+    _expect_left(gate, path, "of which the upstream sends half, and then nothing")
 
 
 _LINES, _PAUSE, _BEHIND = 13, 0.2, 6
