@@ -122,6 +122,7 @@ class Upstream:
             async with asyncio.timeout(TIMEOUT):
                 data = await asyncio.get_running_loop().sock_recv(self.sock, CHUNK)
             self.http.receive_data(data)
+            await asyncio.sleep(0)  # what never has to wait must not keep all others waiting
         return event
 
     async def body(self) -> AsyncIterator[memoryview]:
