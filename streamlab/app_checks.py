@@ -139,7 +139,8 @@ def _expect_refusal(server: Server, path: str) -> None:
         _fail(
             "wrong_status",
             server,
-            f"Sent GET {path}. Came back:\n\n{shown(answer.raw)}\n\nThe status should be 404",
+            f"Sent GET {path}. Came back:\n\n{shown(answer.raw)}\n\nThe status should be one from "
+            "400 to 499",
             curl(server, path, "--path-as-is -i"),
         )
     expect_answer(server, path, 404)
@@ -386,7 +387,14 @@ def departures_are_noticed(server: Server, draw: Random) -> None:
                 for _ in range(10):
                     watcher = stack.enter_context(_Watcher(server, path))
                     if problem := watcher.sees(content):
-                        _fail("late_line", server, f"GET {path}: {problem}", curl(server, path))
+                        cause = _cause(problem, "late_line")
+                        _fail(cause, server, f"GET {path}: {problem}", curl(server, path))
+        answer = ask(server, [request_for(f"{REPORT}?rows=3")], patience=PROMPT)
+        if not answer.raw and server.running:
+            story = f"10 clients took the first rows of {endless} and left"
+            what = f"Then GET {REPORT}?rows=3 had no answer within {PROMPT:g} s"
+            line = curl(server, endless, "--max-time 1 -o /dev/null")
+            _fail("never_waits", server, f"{story}. {what}", line)
 
     # At once, and then nothing more: garbage that lies about is collected when others come.
     survives_departures(server, draw, clients=25, besides=leave, pace="stalled")
@@ -413,9 +421,17 @@ def report_is_made_on_the_fly(server: Server, draw: Random) -> None:
     for headers in ([], ["Accept-Encoding: gzip"]):
         with _Watcher(server, endless, *headers) as reader:
             if problem := reader.sees(report_of(100)):
-                also = f" with {headers[0]}" if headers else ""
                 line = curl(server, endless, "-N")
-                _fail("late_first_row", server, f"GET {endless}{also}: {problem}", line)
+                if headers and reader.silent:  # the rows came to the one before, and at once
+                    story = f"A client took the first rows of {endless} and left. Then another came"
+                    _fail("never_waits", server, f"{story}: {problem}", line)
+                also = f" with {headers[0]}" if headers else ""
+                _fail(
+                    _cause(problem, "late_first_row"),
+                    server,
+                    f"GET {endless}{also}: {problem}",
+                    line,
+                )
     rows = draw.randrange(5000, 8000)  # one row at a time is slow, and right
     whole = _lay(server, draw, report_of(rows), ".csv")
     _expect_file(server, f"{REPORT}?rows={rows}", whole)
@@ -436,16 +452,23 @@ def _expect_report(server: Server, query: str, rows: int, *headers: str) -> None
             talk.fault("wrong_type", f"Content-Type should be text/csv, and is {kind}", answer.raw)
         body, wanted = _plain(answer.body, answer.header("content-encoding")), report_of(rows)
         if body != wanted:
-            both = enumerate(zip(body, wanted, strict=False))
-            same = next((i for i, (a, b) in both if a != b), min(len(body), len(wanted)))
-            begin = max(0, same - 30)
             talk.fault(
                 "wrong_bytes",
-                f"The report has {len(body)} bytes, and should have {len(wanted)}. From byte "
-                f"{begin} on it reads\n\n{shown(body[begin:], 60)}\n\nand should read\n\n"
-                f"{shown(wanted[begin:], 60)}",
+                f"The report has {len(body)} bytes, and should have {len(wanted)}. "
+                f"{_parting(body, wanted)}",
                 answer.raw,
             )
+
+
+def _parting(body: bytes, wanted: bytes) -> str:
+    """Where a body begins to be another one than it should be, and how both read there."""
+    both = enumerate(zip(body, wanted, strict=False))
+    same = next((i for i, (a, b) in both if a != b), min(len(body), len(wanted)))
+    begin = max(0, same - 30)
+    return (
+        f"From byte {begin} on it reads\n\n{shown(body[begin:], 60)}\n\nand should read\n\n"
+        f"{shown(wanted[begin:], 60)}\n\nThe first {same} bytes are right"
+    )
 
 
 def _plain(body: bytes, coding: str | None) -> bytes:
@@ -545,9 +568,9 @@ class _Watcher:
             answer = read_answer(self._raw, self._closed)
             body = _plain(answer.body, answer.header("content-encoding"))
             if answer.status not in (0, 200):
-                return f"status {answer.status} came:\n\n{shown(self._raw)}\n\n"
+                return f"status {answer.status} came:\n\n{shown(self._raw)}\n\nIt should be 200"
             if not content.startswith(body[: len(content)]):
-                return f"the answer is not what it should be:\n\n{shown(self._raw)}\n\n"
+                return f"the answer is not what it should be. {_parting(body, content)}"
             if len(body) >= len(content):
                 return ""
             came = f"{len(body)} of {len(content)} bytes have come"
@@ -565,9 +588,21 @@ class _Watcher:
             self._raw += piece
             self._closed = not piece
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come, not even a status, and the connection is open."""
+        return not self._raw and not self._closed
+
     def header(self, name: str) -> str | None:
         """A header of the answer, its name in lower case."""
         return read_answer(self._raw, closed=False).header(name)
+
+
+def _cause(problem: str, otherwise: str) -> str:
+    """The cause of what a watcher saw: the status or the bytes, if they are wrong."""
+    if problem.startswith("status "):
+        return "wrong_status"
+    return "wrong_bytes" if problem.startswith("the answer is not what") else otherwise
 
 
 def log_is_live(server: Server, draw: Random) -> None:
@@ -592,10 +627,7 @@ def log_is_live(server: Server, draw: Random) -> None:
             for who, watcher in zip(("the first", "the second"), watchers, strict=False):
                 if problem := watcher.sees(log.content):
                     cause = "log_ends" if "the end of the answer" in problem else "late_line"
-                    if "status" in problem:
-                        cause = "wrong_status"
-                    elif "is not what" in problem:
-                        cause = "wrong_bytes"
+                    cause = _cause(problem, cause)
                     _fail(cause, server, f"{story}. {what}. Of {who}: {problem}", line)
 
         line = curl(server, LOG, "-N")
