@@ -9,6 +9,7 @@ pages of mapped files. Sizes are in bytes, times in seconds.
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import textwrap
 import threading
@@ -54,7 +55,7 @@ def name_of(draw: Random, ending: str = ".bin") -> str:
 
 def curl(server: Server, path: str, options: str = "-o /dev/null") -> str:
     """A command by which a student can ask for the same path of a server started by hand."""
-    return f"curl -sS {options} http://127.0.0.1:PORT{path}"
+    return f"curl -sS {options} {shlex.quote(f'http://127.0.0.1:PORT{path}')}"
 
 
 def log_of(server: Server) -> str:
@@ -740,7 +741,8 @@ def expect_answer(server: Server, path: str, status: int, body: bytes | None = N
         )
     refused = status == 404 and 400 <= answer.status < 500
     if answer.status != status and not refused:
-        fail("wrong_status", f"{story}The status should be {status}.{state_of(server)}", line)
+        wanted = "404, or another one from 400 to 499" if status == 404 else status
+        fail("wrong_status", f"{story}The status should be {wanted}.{state_of(server)}", line)
     if body is not None and answer.body != body:
         fail("wrong_bytes", f"{story}The body is not the file's {len(body)} bytes.", line)
     return answer
