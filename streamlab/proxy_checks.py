@@ -381,6 +381,16 @@ def _to_client(gate: Gateway) -> None:
             if value in [v for k, v in answer.headers if k.lower() == name.lower()]:
                 cause = "cookie" if name == "Set-Cookie" else "hop_by_hop"
                 gate.fail(cause, f"{story}{name} should have ended at the gateway.", url("hop"))
+        expect(gate, path, status=200, body=b"river" * 999, what="a file, for another client")
+        if cookie := gate.asked(path)[-1].header("cookie"):
+            gate.fail(
+                "cookie_jar",
+                f"Two clients came, one after the other: GET {path}. The upstream answered the "
+                f"first one with\n\n    Set-Cookie: {dict(ending)['Set-Cookie']}\n\nand was asked "
+                f"for the second one with\n\n    Cookie: {cookie}\n\nwhich that client had not "
+                "sent.",
+                url("hop"),
+            )
 
 
 def _parts(gate: Gateway) -> None:
@@ -425,11 +435,12 @@ def _packed(gate: Gateway) -> None:
     packed = gzip.compress(plain, mtime=0)
 
     path = gate.put(Answer(packed, headers=(("Content-Encoding", "gzip"),)))
-    for accepted, what in (
-        ("gzip", "which the upstream sends in gzip"),
-        ("identity", "which the upstream sends in gzip, though nobody asked for it"),
+    for provider, accepted, what in (
+        ("river", "gzip", "which the upstream sends in gzip"),
+        ("river", "identity", "which the upstream sends in gzip, though nobody asked for it"),
+        ("lake", "gzip", "which the upstream sends in gzip, with X-Provider: lake"),
     ):
-        found = fetch(gate, path, f"Accept-Encoding: {accepted}")
+        found = fetch(gate, path, f"Accept-Encoding: {accepted}", f"X-Provider: {provider}")
         answer = found.answer
         coding = answer.header("content-encoding")
         story = (
@@ -523,6 +534,17 @@ def _is_buffered(gate: Gateway, headers: Sequence[str], who: str) -> str:
             f"{len(body)}.",
             by_hand,
         )
+    told = (("Content-Disposition", 'attachment; filename="lake.bin"'),)
+    for status in (200, 404):
+        other = gate.put(Answer(b"as ordered", status, headers=told))
+        what = f"{who}, which the upstream answers with status {status}"
+        answer = expect(gate, other, *headers, status=status, body=b"as ordered", what=what)
+        if answer.header("content-disposition") != told[0][1]:
+            gate.fail(
+                "header_lost",
+                f"GET {other} {what}. The upstream sent\n\n    {': '.join(told[0])}\n\nand came "
+                f"back:\n\n{shown(answer.raw, 500)}",
+            )
     for framing in ("length", "chunked"):
         cut = gate.put(Answer(body, framing=framing, stop=len(body) * 6 // 10))
         _expect_error(

@@ -11,8 +11,8 @@ how fast Python copies. Prints one line of JSON. Modes:
   ends.
 - `whole`: each downloads TARGET once, to its end: bytes of bodies, and the seconds it took.
 
-A crowd comes one by one, each when the one before has its first bytes: some servers let only a few
-wait at the door, and to knock again takes seconds.
+A crowd comes one by one, each when the one before has its first bytes, or a little later: some
+servers let only a few wait at the door, and to knock again takes seconds.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+DOOR = 0.02
+"""Seconds that a client waits for the first bytes of the one before it."""
 DISCARD = 1 << 20
 HEAD = 16 * 1024
 
@@ -95,12 +97,12 @@ def pour(port: int, target: str, clients: int, seconds: float) -> dict[str, floa
         selector.register(client.sock, selectors.EVENT_READ, client)
         everybody.append(client)
 
+    began = time.perf_counter()
     for _ in range(clients):
         open_one()
-        select.select([everybody[-1].sock], [], [], 1)
+        select.select([everybody[-1].sock], [], [], DOOR)
     total = downloads = 0
-    began = time.perf_counter()
-    end = began + seconds
+    end = time.perf_counter() + seconds
     while (now := time.perf_counter()) < end:
         for key, _ in selector.select(end - now):
             client = key.data
@@ -168,7 +170,7 @@ def whole(port: int, target: str, clients: int, seconds: float) -> dict[str, flo
         client = Client(connect(port))
         client.sock.sendall(ask)
         selector.register(client.sock, selectors.EVENT_READ, client)
-        select.select([client.sock], [], [], 1)
+        select.select([client.sock], [], [], DOOR)
     total = 0
     while selector.get_map() and time.perf_counter() < began + seconds:
         for key, _ in selector.select(1):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+from http.cookiejar import DefaultCookiePolicy
 
 import httpx
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -27,6 +28,7 @@ client = httpx.AsyncClient(
     timeout=httpx.Timeout(TIMEOUT, pool=None),
     limits=httpx.Limits(max_connections=None),
 )
+client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
 
 def log(file_id, outcome):

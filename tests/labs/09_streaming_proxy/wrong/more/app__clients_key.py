@@ -2,6 +2,7 @@
 
 import os
 import re
+from http.cookiejar import DefaultCookiePolicy
 
 import httpx
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -26,6 +27,7 @@ client = httpx.AsyncClient(
     timeout=httpx.Timeout(TIMEOUT, pool=None),
     limits=httpx.Limits(max_connections=None),
 )
+client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
 
 def log(file_id, outcome):
