@@ -141,6 +141,7 @@ def made_up(bench: ModuleType, name: str, slower: str) -> dict[str, Any]:
         "missing": {},
         "machine": {"CPU": "two"},
         "repeats": 3,
+        "seconds": 2.0,
         "workloads": [asdict(each) for each in suite.workloads],
     }
 
@@ -158,6 +159,9 @@ def test_slower_is_shown_slower(bench: ModuleType) -> None:
     assert rows["memory for each of 1000 slow clients"].split("|")[3].strip() == "2.00"
     assert "load-all would hold 50 GiB to 200 GiB" in table
     assert "CPU two" in table
+    assert "0.00" not in table
+    found["readings"]["pour-1g-10"]["lab02"] = [0.0, 0.0, 9.0]
+    assert "0.00: hardly a byte had come" in bench.report.as_markdown({"files": found})
 
 
 def test_what_was_not_run_is_computed_and_says_so(bench: ModuleType) -> None:

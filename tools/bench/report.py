@@ -79,7 +79,10 @@ def as_markdown(found: dict[str, Found]) -> str:
             lines += ["![Growth against the number of clients](bench-proxies.png)", ""]
             lines += _beside_the_published(suite)
         lines += [*_dashes(suite)]
-        lines += [f"*{suite['date']}, medians of {suite['repeats']} rounds, on {machine}.*", ""]
+        if any("| 0.00 |" in line for line in _tables(suite)):
+            lines += ["0.00: hardly a byte had come when the time of the load was over.", ""]
+        how = f"medians of {suite['repeats']} rounds, loads of {suite['seconds']:g} s"
+        lines += [f"*{suite['date']}, {how}, on {machine}.*", ""]
     return "\n".join(lines)
 
 
@@ -137,7 +140,10 @@ def _beside_the_published(suite: Found) -> list[str]:
             lines.append(f"- {title}: {size_text(value * MiB)}")
     share = buffered_share(suite)
     if share is not None:
-        lines.append(f"- buffered: {size_text(1000 * share)}, computed from the line above")
+        at_thousand = size_text(1000 * share)
+        lines.append(
+            f"- buffered: {at_thousand}, computed: a thousand times a client's share above"
+        )
     if not lines:
         return []
     return [
