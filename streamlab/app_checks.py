@@ -636,6 +636,8 @@ def log_is_live(server: Server, draw: Random) -> None:
         if (kind or "").partition(";")[0].strip().lower() != "text/plain":
             _fail("wrong_type", server, f"Content-Type of {LOG} should be text/plain: {kind}", line)
         for each in draw.sample([words + b"\n", *odd], 6):
+            # Time to find nothing new, which is not the end.
+            time.sleep(0.1)
             log.write(each)
             expect(f"The line {each!r} was written to the log")
         log.write(*(b"%d %b\n" % (number, words) for number in range(1000)))
@@ -645,6 +647,8 @@ def log_is_live(server: Server, draw: Random) -> None:
         if problem := late.sees(log.content):
             _fail("wrong_bytes", server, f"{story}. Then one more came: {problem}", line)
         _expect_rest(server, f"{len(watchers)} clients watched {LOG}, and nothing was written")
+        log.write(b"after a rest\n")
+        expect("Nothing was written for a while, and then the line 'after a rest'")
     _expect_large_log(server, draw, log)
 
 

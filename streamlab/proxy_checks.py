@@ -13,7 +13,7 @@ import http.client
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -1077,6 +1077,8 @@ def tells_the_truth(launch: Launch, draw: Random, scratch: Path) -> None:
                 )
             visit.take(size - visit.size)
             visit.ends()
+            # Who has it all need not leave at once, before the server has seen that it is done.
+            _await_lines(gate, [slow])
         small = gate.put(Answer(body))
         fetch(gate, small, "X-Provider: lake")
         wanted[small] = "success", "a client took all of it, from the lake"
@@ -1100,9 +1102,7 @@ def tells_the_truth(launch: Launch, draw: Random, scratch: Path) -> None:
             with Visit(gate, path, what="whose client is to leave") as visit:
                 visit.take(first)
             wanted[path] = "client_disconnected", what
-        deadline = time.monotonic() + 3
-        while any(not _lines(gate, path) for path in wanted) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        _await_lines(gate, wanted)
         time.sleep(0.3)
         for path, (outcome, what) in wanted.items():
             _expect_line(gate, path, outcome, what)
@@ -1112,6 +1112,13 @@ def _lines(gate: Gateway, path: str) -> list[str]:
     """The log's lines of a download."""
     file_id = path.split("/")[3]
     return re.findall(rf"^.*\bdownload {file_id}\b.*$", gate.server.log(), re.MULTILINE)
+
+
+def _await_lines(gate: Gateway, paths: Iterable[str], patience: float = 3.0) -> None:
+    """Wait until each download has a line in the log, but not for longer than `patience`."""
+    deadline = time.monotonic() + patience
+    while any(not _lines(gate, path) for path in paths) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _expect_line(gate: Gateway, path: str, outcome: str, what: str) -> None:

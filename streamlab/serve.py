@@ -250,7 +250,9 @@ def _listener(port: int) -> socket.socket:
 
 def announce(port: int) -> None:
     """Print the line by which a server says that it can be asked, and where."""
-    print(f"listening on http://{HOST}:{port}", flush=True)
+    # In one write: a child that prints at the same moment must not get in before the line's end.
+    sys.stdout.write(f"listening on http://{HOST}:{port}\n")
+    sys.stdout.flush()
 
 
 def arguments() -> argparse.Namespace:
