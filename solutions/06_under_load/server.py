@@ -25,6 +25,7 @@ CHUNK = 64 * 1024
 #
 # END STUB
 HEAD_LIMIT = 64 * 1024
+PIECE = 8 * 1024 * 1024
 SMALL = 2 * CHUNK  # with what may wait ahead of it (64 KiB), it fits a client's share of memory
 
 
@@ -103,7 +104,13 @@ class Client(asyncio.Protocol):
         with file:
             try:
                 loop = asyncio.get_running_loop()
-                sent = await loop.sendfile(self.transport, file, 0, size)
+                # In pieces: the kernel goes on for as long as a fast client reads, and until it
+                # comes back nobody else is served.
+                while sent < size:
+                    piece = min(PIECE, size - sent)
+                    if not (count := await loop.sendfile(self.transport, file, sent, piece)):
+                        break
+                    sent += count
             except (OSError, RuntimeError):
                 pass  # the client has left
         self.pouring = None

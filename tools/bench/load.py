@@ -1,11 +1,12 @@
 """The clients of the bench: many connections in one thread, on as little CPU time as can be.
 
-    python load.py MODE PORT TARGET CLIENTS SECONDS
+    python load.py MODE PORT TARGET CLIENTS SECONDS [SMALL]
 
 Bodies are discarded in the kernel (`MSG_TRUNC`, tcp(7)): what is measured is the server, and not
 how fast Python copies. Prints one line of JSON. Modes:
 
 - `pour`: each client downloads TARGET over and over, for SECONDS: bytes of bodies, whole downloads.
+- `beside`: the same, and one more client, who asks for SMALL over and over: its answers too.
 - `first`: all ask at once; seconds until each has the first byte of its answer.
 - `slow`: each reads a few KiB twice a second; prints when all have begun, goes on until its input
   ends.
@@ -39,6 +40,8 @@ class Client:
     """One connection and where it stands in its answer."""
 
     sock: socket.socket
+    target: str
+    """What it asks for."""
     head: bytes = b""
     left: int | None = None
     """Bytes of the body still to come; None before the head is complete."""
@@ -87,21 +90,20 @@ def take(client: Client, buffer: bytearray) -> int:
     return got
 
 
-def pour(port: int, target: str, clients: int, seconds: float) -> dict[str, float]:
-    selector, buffer, ask = selectors.DefaultSelector(), bytearray(DISCARD), request(target)
-    everybody = []
+def pour(port: int, target: str, clients: int, seconds: float, small: str = "") -> dict[str, float]:
+    selector, buffer = selectors.DefaultSelector(), bytearray(DISCARD)
+    targets = [target] * clients + [small] * bool(small)
+    total, complete = 0, dict.fromkeys(targets, 0)
 
-    def open_one() -> None:
-        client = Client(connect(port))
-        client.sock.sendall(ask)
+    def open_one(target: str) -> socket.socket:
+        client = Client(connect(port), target)
+        client.sock.sendall(request(target))
         selector.register(client.sock, selectors.EVENT_READ, client)
-        everybody.append(client)
+        return client.sock
 
     began = time.perf_counter()
-    for _ in range(clients):
-        open_one()
-        select.select([everybody[-1].sock], [], [], DOOR)
-    total = downloads = 0
+    for each in targets:
+        select.select([open_one(each)], [], [], DOOR)
     end = time.perf_counter() + seconds
     while (now := time.perf_counter()) < end:
         for key, _ in selector.select(end - now):
@@ -109,18 +111,20 @@ def pour(port: int, target: str, clients: int, seconds: float) -> dict[str, floa
             got = take(client, buffer)
             total += max(0, got)
             if client.left == 0:
-                downloads += 1
+                complete[client.target] += 1
                 client.left = None
                 if client.closing:
                     got = -1
                 else:
-                    client.sock.sendall(ask)
+                    client.sock.sendall(request(client.target))
             if got < 0:
                 assert client.left is None, "a download was cut short"
                 selector.unregister(client.sock)
                 client.sock.close()
-                open_one()
-    return {"bytes": total, "downloads": downloads, "seconds": time.perf_counter() - began}
+                open_one(client.target)
+    spent = time.perf_counter() - began
+    small_ones = complete[small] if small else 0
+    return {"bytes": total, "downloads": complete[target], "small": small_ones, "seconds": spent}
 
 
 def first(port: int, target: str, clients: int, seconds: float) -> dict[str, float]:
@@ -164,11 +168,11 @@ def slow(port: int, target: str, clients: int, seconds: float) -> None:
 
 
 def whole(port: int, target: str, clients: int, seconds: float) -> dict[str, float]:
-    selector, buffer, ask = selectors.DefaultSelector(), bytearray(DISCARD), request(target)
+    selector, buffer = selectors.DefaultSelector(), bytearray(DISCARD)
     began = time.perf_counter()
     for _ in range(clients):
-        client = Client(connect(port))
-        client.sock.sendall(ask)
+        client = Client(connect(port), target)
+        client.sock.sendall(request(target))
         selector.register(client.sock, selectors.EVENT_READ, client)
         select.select([client.sock], [], [], DOOR)
     total = 0
@@ -183,11 +187,11 @@ def whole(port: int, target: str, clients: int, seconds: float) -> dict[str, flo
 
 
 def main() -> None:
-    mode, port, target, clients, seconds = sys.argv[1:6]
+    mode, port, target, clients, seconds, *small = sys.argv[1:]
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    run = {"pour": pour, "first": first, "slow": slow, "whole": whole}[mode]
-    result = run(int(port), target, int(clients), float(seconds))
+    run = {"pour": pour, "beside": pour, "first": first, "slow": slow, "whole": whole}[mode]
+    result = run(int(port), target, int(clients), float(seconds), *small)
     if result is not None:
         print(json.dumps(result), flush=True)
 

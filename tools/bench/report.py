@@ -18,7 +18,10 @@ from streamlab.files import KiB, MiB, size_text
 STANDARD = "nginx"
 
 ABOUT = {
-    "files": "nginx has one worker and sendfile on. Load-all is the bug of chapter 01.",
+    "files": "nginx has one worker and sendfile on. Load-all is the bug of chapter 01. Where many "
+    "clients pour, it is they who need most of the two CPUs: whoever keeps up with them is as fast "
+    "as nginx, and what differs is the server's own CPU time. Who sends a large file in one piece "
+    "to a client who keeps up has no time for others meanwhile: they are beside it.",
     "frameworks": "The same clients and files as above, and apps of FastAPI and Starlette in one "
     "process of uvicorn.",
     "proxies": "Each passes on what an nginx beside it serves. nginx as a proxy has one worker and "

@@ -25,17 +25,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
 import report
 import servers
 from servers import Contender, Running
 
 from streamlab.files import GiB, KiB, MiB, random_file, size_text
-from streamlab.memory import memory_of
+from streamlab.memory import group_members, memory_of
 
 BENCH = Path(__file__).resolve().parent
 HERE = BENCH.parent.parent
@@ -97,6 +98,36 @@ def rates(*files: str) -> list[Workload]:
             50,
         )
         for file in files
+    ]
+
+
+def costs(file: str, *crowds: int) -> list[Workload]:
+    """What a server's CPU time buys while it pours; read in the same runs as the throughput."""
+    return [
+        replace(
+            each,
+            name=each.name.replace("pour", "cpu"),
+            title=f"{each.title}, for each second of CPU",
+            unit="MiB",
+            kind="cpu",
+        )
+        for each in pours(file, *crowds)
+    ]
+
+
+def besides(file: str, *crowds: int) -> list[Workload]:
+    """How many small answers one more client gets, one after the other, while others pour."""
+    return [
+        Workload(
+            f"beside-{file}-{clients}",
+            f"4 KiB, beside {clients} clients of {size_text(SIZES[file])}",
+            "answers/s",
+            True,
+            "beside",
+            file,
+            clients,
+        )
+        for clients in crowds
     ]
 
 
@@ -170,7 +201,9 @@ SUITES = [
         [
             *pours("64m", 1, 10, 50, 200),
             *pours("1g", 1, 10, 50, 200),
+            *costs("1g", 1, 50),
             *rates("4k", "100k"),
+            *besides("1g", 4),
             *firsts(),
             *slows("64m", 200, 1000),
         ],
@@ -208,8 +241,17 @@ def measure(
     target = contender.path.format(workload.file)
     match workload.kind:
         case "pour":
+            before = cpu_of(running.pid)
             got = load("pour", port, target, workload.clients, seconds)
-            return {workload.name: got["bytes"] / got["seconds"] / MiB}
+            spent = cpu_of(running.pid) - before
+            return {
+                workload.name: got["bytes"] / got["seconds"] / MiB,
+                workload.name.replace("pour", "cpu"): got["bytes"] / max(spent, 0.01) / MiB,
+            }
+        case "beside":
+            small = contender.path.format("4k")
+            got = load("beside", port, target, workload.clients, seconds, small)
+            return {workload.name: got["small"] / got["seconds"]}
         case "rate":
             return {workload.name: rate(f"{running.url}{target}", workload.clients, seconds)}
         case "first":
@@ -224,10 +266,18 @@ def measure(
             return {workload.name: grown(running, port, target, workload.clients, wanted) / MiB}
 
 
-def load(mode: str, port: int, target: str, clients: int, seconds: float) -> dict[str, float]:
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that the process group which `pid` leads has used."""
+    times = [psutil.Process(member).cpu_times() for member in group_members(pid)]
+    return sum(each.user + each.system for each in times)
+
+
+def load(
+    mode: str, port: int, target: str, clients: int, seconds: float, *small: str
+) -> dict[str, float]:
     """Run clients in a process of their own, and read what they found."""
     ended = subprocess.run(
-        command_of(mode, port, target, clients, seconds),
+        [*command_of(mode, port, target, clients, seconds), *small],
         capture_output=True,
         text=True,
         timeout=seconds + 90,
@@ -314,8 +364,8 @@ def run(suite: Suite, repeats: int, seconds: float, root: Path) -> Iterator[dict
             source = stack.enter_context(suite.source(root))
             up = {each.name: stack.enter_context(each.start(source)) for each in turn}
             for workload in suite.workloads:
-                if workload.name == "first-worst":  # comes with the median
-                    continue
+                if workload.name == "first-worst" or workload.kind == "cpu":
+                    continue  # it comes with the median, or with the throughput
                 if workload.once and repeat:
                     continue
                 for contender in turn:
