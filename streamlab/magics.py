@@ -129,6 +129,9 @@ def _parse(line: str) -> argparse.Namespace:
     options = parser.parse_args(words)
     if not re.fullmatch(r"[A-Za-z_]\w*", options.name) or keyword.iskeyword(options.name):
         parser.error(f"{options.name!r} can't be a variable's name")
+    if options.name in sys.stdlib_module_names:
+        # Its neighbours in that folder would import it in place of the module.
+        parser.error(f"{options.name!r} is a module of Python's: take another name")
     if (options.cup or options.nofile) and sys.platform == "win32":
         parser.error("there is no cup on Windows: leave --cup out")
     return options

@@ -168,6 +168,7 @@ def test_root_and_port(shell: Any, closed_port: int, tmp_path: Path) -> None:
         ("a-b", "'a-b' can't be a variable's name"),
         ("../up", "'../up' can't be a variable's name"),
         ("class", "'class' can't be a variable's name"),
+        ("json", "'json' is a module of Python's: take another name"),
         ("hello --cups 256", "unrecognized arguments: --cups 256"),
         ("hello again", "unrecognized arguments: again"),
         ("hello --cup large", "argument --cup: invalid int value: 'large'"),
