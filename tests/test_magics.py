@@ -101,12 +101,12 @@ def test_an_app(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """With --app an ASGI app runs by `streamlab.serve`; a terminal has to name its folder, too."""
     shell.run_cell_magic(
         "server",
-        "site --app application",
+        "shop --app application",
         "from fastapi import FastAPI\napplication = FastAPI()\n",
     )
-    site = shell.user_ns["site"]
-    assert site.command[3] == ".streamlab/site.py:application"
-    assert download(site.url + "/openapi.json").status == 200
+    shop = shell.user_ns["shop"]
+    assert shop.command[3] == ".streamlab/shop.py:application"
+    assert download(shop.url + "/openapi.json").status == 200
     typed = capsys.readouterr().out.splitlines()[1]
     assert typed.startswith("  STREAMLAB_ROOT=.streamlab/files python -m streamlab.serve ")
 
