@@ -13,6 +13,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -302,6 +303,7 @@ def run_checks(
                     "TMPDIR": scratch,
                     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
                 },
+                start_new_session=os.name == "posix",
             )
         try:
             for result in _results_of(process, log, time.monotonic() + seconds, stop):
@@ -311,7 +313,7 @@ def run_checks(
         finally:
             cut = process.poll() is None
             if cut:
-                process.kill()
+                _kill(process)
             process.wait()
         came = {result.check for result in results}
         words = errors.read_text(errors="replace").strip()
@@ -333,6 +335,15 @@ def run_checks(
             if told is not None:
                 told(lost)
     return results
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a run and what belongs to it: a sandbox in the making has a process that waits for it."""
+    if os.name == "posix":
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 def new_seed() -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jsonschema
@@ -365,32 +368,67 @@ def test_the_same_seed_draws_the_same(course: Path) -> None:
 
 
 STUBBORN = """
-import os, signal, sys, time
-from pathlib import Path
+import os, signal, time
 
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.write(1, b"here is %d\\n" % os.getpid())
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
+        os.write(1, b"here is %d\\n" % os.getpid())
         time.sleep(100)
     os._exit(0)
-print("left a child behind")
 while True:
     pass
 """
 
 
 @pytest.mark.needs("linux")
-def test_nothing_stays_behind(course: Path) -> None:
+def test_nothing_stays_behind(
+    course: Path, alive: Callable[[int], bool], becomes: Callable[[Callable[[], bool]], bool]
+) -> None:
     """A program that forks, leaves its group, loops and ignores SIGTERM is explained, and gone."""
-    import psutil
-
     (course / "server.py").write_text(STUBBORN)
     [result] = run_checks(Lab(course), only=["wire"])
     assert result.outcome == "could_not_run"
     assert "did not listen within" in result.evidence
-    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    assert not [command for command in commands if any("desk/server.py" in c for c in command)]
+    pids = [int(pid) for pid in re.findall(r"here is (\d+)", result.evidence)]
+    assert len(pids) == 2
+    assert becomes(lambda: not any(alive(pid) for pid in pids))
+
+
+STOPPED = """
+import os, time
+from pathlib import Path
+
+def test_wire():
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(600)
+    here = Path(PLACE)
+    here.with_suffix(".new").write_text(str(pid))
+    here.with_suffix(".new").rename(here)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.needs("linux")
+def test_a_run_that_is_stopped_takes_all_with_it(
+    course: Path,
+    tmp_path: Path,
+    alive: Callable[[int], bool],
+    becomes: Callable[[Callable[[], bool]], bool],
+) -> None:
+    """Also a process that has not come under anybody's wing yet, as of a sandbox in the making."""
+    place, stop = tmp_path / "pid", threading.Event()
+    (course / "server.py").write_text("x = 1\n")
+    (course / "test_lab.py").write_text(STOPPED.replace("PLACE", repr(str(place))))
+    with ThreadPoolExecutor() as pool:
+        results = pool.submit(run_checks, Lab(course), only=["wire"], stop=stop)
+        assert becomes(place.exists)
+        stop.set()
+        assert results.result()[0].outcome == "could_not_run"
+    assert becomes(lambda: not alive(int(place.read_text())))
 
 
 def test_a_notebook_tells_a_failure_in_full() -> None:
