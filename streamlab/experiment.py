@@ -27,12 +27,11 @@ from streamlab.memory import (
     Sampler,
     bytes_read,
     exact,
-    group_members,
     high_water,
     memory_of,
     reset_high_water,
     socket_buffers,
-    threads_of,
+    thread_states,
 )
 from streamlab.server import Server, run_program
 
@@ -164,8 +163,7 @@ def measure(
             _all_well(crowd.arrive())
             plateau, buffers = _at_rest(server.pid), socket_buffers()
             read = bytes_read(server.pid)
-            processes = len(group_members(server.pid)) if exact() else None
-            threads = threads_of(server.pid) if exact() else None
+            states = thread_states(server.pid) if exact() else None
             downloads = _all_well(crowd.finish())
             time.sleep(2 * interval)  # for the timeline, to show the server back at rest
         mark = high_water(server.pid)
@@ -190,8 +188,8 @@ def measure(
         headers=downloads[0].headers,
         times=tuple(sampler.times),
         timeline=tuple(resident - before.resident for resident in sampler.resident),
-        processes=processes,
-        threads=threads,
+        processes=None if states is None else len(states),
+        threads=None if states is None else sum(map(len, states.values())),
     )
 
 
@@ -263,11 +261,22 @@ def waiting(
         downloads[:] = _all_well(crowd.finish())
 
 
-def _await_end(server: Server) -> None:
-    """Give the news of a server's end, if it has ended, a second to arrive."""
-    deadline = time.monotonic() + 1
-    while server.running and time.monotonic() < deadline:
+def _await_end(server: Server, timeout: float = 10.0) -> None:
+    """Wait for the news of a server's end, unless it rests for a second, and so goes on.
+
+    Who is about to end has something to do, and who has ended is not seen any more.
+    """
+    now = time.monotonic()
+    deadline, rests = now + timeout, now + 1
+    while server.running and (now := time.monotonic()) < min(deadline, rests):
+        if exact() and (_at_work(server.pid) or not thread_states(server.pid)):
+            rests = now + 1
         time.sleep(0.01)
+
+
+def _at_work(pid: int) -> bool:
+    """Whether a thread of a server runs, or waits for a CPU or for the disk; no off Linux."""
+    return any(set(states) & {"R", "D"} for states in thread_states(pid).values())
 
 
 _CLIENT = """\
@@ -285,19 +294,24 @@ print("grew by", high_water(os.getpid()) - before)
 """
 
 
-def _at_rest(pid: int, timeout: float = 5.0) -> Memory:
+def _at_rest(pid: int, timeout: float = 10.0) -> Memory:
     """The memory of a server that has done what it does for clients who wait.
 
     Its clients have their first bytes, and it may go on reading ahead of them. Within a tenth of a
-    second it gains and loses less than a MiB, or `timeout` seconds are over.
+    second it reads nothing, and gains and loses less than a MiB, and it does not wait for a CPU: on
+    a busy machine it may have had none. Or `timeout` seconds are over.
     """
     deadline = time.monotonic() + timeout
-    reading = memory_of(pid)
+    while _at_work(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    reading, read = memory_of(pid), bytes_read(pid)
     while time.monotonic() < deadline:
-        before = reading
+        before, read_before = reading, read
         time.sleep(0.1)
-        reading = memory_of(pid)
-        if abs(reading.private - before.private) < MiB:
+        at_work = _at_work(pid)
+        reading, read = memory_of(pid), bytes_read(pid)
+        same = read == read_before and abs(reading.private - before.private) < MiB
+        if same and not at_work:
             break
     return reading
 

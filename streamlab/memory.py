@@ -140,6 +140,24 @@ def threads_of(pid: int) -> int:
     return count
 
 
+def thread_states(pid: int) -> dict[int, str]:
+    """By process, the states of all threads of the group that `pid` leads, a letter for each.
+
+    `R` runs, or waits for a CPU; `S` waits for something else (proc_pid_stat(5)). Who has ended is
+    left out, also when nobody has waited for it yet. Empty off Linux.
+    """
+    found = {}
+    for member in group_members(pid):
+        letters = ""
+        with suppress(OSError):
+            for task in (PROC / str(member) / "task").iterdir():
+                with suppress(OSError):  # ended since it was listed
+                    letters += _read(task / "stat").rpartition(")")[2].split()[0]
+        if alive := re.sub("[ZXx]", "", letters):
+            found[member] = alive
+    return found
+
+
 def bytes_read(pid: int, *, itself: bool = True) -> int | None:
     """Bytes that the processes of a group have asked the kernel to read, from files and sockets.
 
@@ -238,13 +256,18 @@ def own_group() -> Path | None:
 
 
 def settled(count: Callable[[], int], timeout: float = 5.0) -> int:
-    """The value of `count()` once unchanged for half a second, or after `timeout` seconds."""
+    """The value of `count()` once unchanged for half a second, or after `timeout` seconds.
+
+    That is ten looks: on a busy machine they come late, and so does whoever moves the value.
+    """
     deadline = time.monotonic() + timeout
-    value, since = count(), time.monotonic()
-    while time.monotonic() < min(deadline, since + 0.5):
+    value, unchanged = count(), 0
+    while unchanged < 10:
         time.sleep(0.05)
-        if (latest := count()) != value:
-            value, since = latest, time.monotonic()
+        latest = count()
+        value, unchanged = latest, (unchanged + 1 if latest == value else 0)
+        if time.monotonic() > deadline:
+            break
     return value
 
 

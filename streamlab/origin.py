@@ -81,6 +81,8 @@ class Exchange:
     """As they came, their names in lower case."""
     sent: int = 0
     """Bytes of body that the kernel has taken."""
+    paused: float = 0.0
+    """Its longest pause so far, in seconds: on a busy machine it is longer than was ordered."""
     left: bool = False
     """Whether the client was gone before it had all."""
     ended: float | None = None
@@ -218,7 +220,11 @@ class Origin:
         with _opened(answer.body) as file:
             for number, size in enumerate(_steps(left, answer.piece)):
                 if number:
-                    _wait(connection, answer.pause)
+                    began = time.monotonic()
+                    try:
+                        _wait(connection, answer.pause)
+                    finally:
+                        exchange.paused = max(exchange.paused, time.monotonic() - began)
                 left -= size
                 cut = cutting and left == 0
                 if framing == "chunked":
@@ -398,7 +404,6 @@ def main() -> None:
     parser.add_argument("--river", type=Path, help="a file of yours, to serve as /river")
     options = parser.parse_args()
     with Origin(options.port) as origin, tempfile.TemporaryDirectory() as scratch:
-        print(f"listening on {origin.url}", flush=True)
         samples = {path: (what, make()) for path, (what, make) in _samples().items()}
         if options.river is None:
             zeros = Path(scratch) / "river"
@@ -407,10 +412,13 @@ def main() -> None:
             samples["/river"] = "1 GiB of zeros", Answer(zeros)
         else:
             samples["/river"] = os.fspath(options.river), Answer(options.river)
-        for path, (what, answer) in samples.items():
+        for path, (_, answer) in samples.items():
             origin.put(path, answer)
             origin.put(f"/v1/files{path}/content", answer)
             origin.put(f"/v1/files{path}", _metadata(path, answer))
+        # Not before it has them all: who reads this may ask at once.
+        print(f"listening on {origin.url}", flush=True)
+        for path, (what, _) in samples.items():
             print(f"    {path:<16} {what}", flush=True)
         print("and the same as files of an API: /v1/files/length/content", flush=True)
         with suppress(KeyboardInterrupt):

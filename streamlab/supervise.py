@@ -60,16 +60,18 @@ def main(arguments: list[str] | None = None) -> int:
         except (OSError, subprocess.SubprocessError) as error:
             log.write(f"could not start {options.command[0]}: {error}\n".encode())
             return 1
-    _tell(pid=child.pid)
-    reporter = threading.Thread(target=_report_exit, args=(child,), daemon=True)
-    reporter.start()
-    if options.most is not None:
-        threading.Thread(target=_watch, args=(child.pid, options), daemon=True).start()
+    ending = threading.Event()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
+        # Who knows of CMD may tell this process to end itself: not before it can.
+        _tell(pid=child.pid)
+        threading.Thread(target=_report_exit, args=(child, ending), daemon=True).start()
+        if options.most is not None:
+            threading.Thread(target=_watch, args=(child.pid, options), daemon=True).start()
         while sys.stdin.buffer.read(4096):
             pass
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
+    ending.set()
     _end_group(child)
     _end_strays()
     # Killed: nobody is left to read the log, or to remove it. It may be no file, but /dev/null.
@@ -130,16 +132,23 @@ def _tell(**message: object) -> None:
         print(json.dumps(message), flush=True)
 
 
-def _report_exit(child: subprocess.Popen[bytes]) -> None:
-    """Say how CMD ended, but leave it a zombie: its pid, and so its group's, stays taken."""
+def _report_exit(child: subprocess.Popen[bytes], ending: threading.Event) -> None:
+    """Say how CMD ended by itself, but leave it a zombie: its pid, and so its group's, stays taken.
+
+    `ending` is set before it is ended from here.
+    """
     if hasattr(os, "waitid"):
         with suppress(ChildProcessError):  # ended and waited for by _end_group
             info = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
             assert info is not None
             exited = info.si_code == os.CLD_EXITED
-            _tell(exit=info.si_status if exited else -info.si_status)
+            status = info.si_status if exited else -info.si_status
+            if not ending.is_set():
+                _tell(exit=status)
     else:
-        _tell(exit=child.wait())
+        status = child.wait()
+        if not ending.is_set():
+            _tell(exit=status)
 
 
 def _watch(pid: int, options: argparse.Namespace) -> None:

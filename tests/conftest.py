@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     made: list[Server] = []
 
     def make(name: str, root: Path = tmp_path, **options: Any) -> Server:
-        server = Server(SERVERS / f"{name}.py", root, **options)
+        server = Server(SERVERS / f"{name}.py", root, **{"ready": PATIENCE, **options})
         made.append(server)
         return server
 
@@ -113,10 +114,19 @@ def answering() -> Iterator[Answer]:
 
 
 @pytest.fixture
-def closed_port() -> int:
-    """A port of this machine on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def closed_port() -> Iterator[int]:
+    """A port of this machine on which nobody listens.
+
+    It is bound all the time, so that no neighbour is given it. Who asks for it by its number can
+    listen on it nevertheless, as Linux has it; elsewhere it is let go.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = int(holder.getsockname()[1])
+        if sys.platform != "linux":
+            holder.close()
+        yield port
 
 
 @pytest.fixture(scope="session")

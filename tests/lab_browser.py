@@ -273,14 +273,26 @@ def look(page: Page) -> Seen:
     return Seen(rows=rows, **found)
 
 
+def look_at_rest(page: Page) -> Seen:
+    """What stands on the page once it changes no more and every picture is drawn."""
+    deadline = time.monotonic() + PATIENCE
+    seen, before = look(page), None
+    while (seen != before or seen.broken_charts) and time.monotonic() < deadline:
+        page.wait_for_timeout(500)
+        seen, before = look(page), seen
+    return seen
+
+
 def run_all(page: Page, timeout: float = RUN_ALL) -> Seen:
     """Clear what was saved, run all cells, and look when the kernel has nothing more to do.
 
     Waits until each code cell has a number, or an error has ended the run.
     """
     choose(page, "Edit", "Clear Outputs of All Cells")
-    cleared = look(page)
-    assert not any([*cleared.prompts, *cleared.rows, cleared.charts]), "outputs were not cleared"
+    deadline = time.monotonic() + PATIENCE
+    while (shown := look(page)) and any([*shown.prompts, *shown.rows, shown.charts]):
+        assert time.monotonic() < deadline, "outputs were not cleared"
+        page.wait_for_timeout(50)
     choose(page, "Run", "Run All Cells")
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -288,8 +300,7 @@ def run_all(page: Page, timeout: float = RUN_ALL) -> Seen:
         seen = look(page)
         if (seen.finished or seen.errors) and "*" not in seen.prompts:
             wait_for_kernel(page)
-            page.wait_for_timeout(500)  # the last outputs are drawn
-            return look(page)
+            return look_at_rest(page)
     raise TimeoutError(f"not done after {timeout:.0f} s: {look(page)}")
 
 

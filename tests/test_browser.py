@@ -18,6 +18,8 @@ from streamlab.files import SampleFile
 
 NEEDED = ("linux", "chromium", "ffmpeg")
 SECONDS = 12
+PATIENCE = 30.0
+"""Seconds that a film gets to be seen, or its server to listen, on a busy machine."""
 
 Becomes = Callable[[Callable[[], bool]], bool]
 
@@ -34,7 +36,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> SampleFile:
 def films(film: SampleFile) -> Iterator[Server]:
     """A server of films, with ranges and without."""
     file = Path(__file__).parent / "servers" / "films.py"
-    with Server(file, film.path.parent, app="app") as server:
+    with Server(file, film.path.parent, app="app", ready=PATIENCE) as server:
         yield server
 
 
@@ -51,7 +53,8 @@ def test_with_ranges_the_film_jumps(films: Server, film: SampleFile) -> None:
     """
 
     async def cell() -> Viewing:
-        return watch(f"{films.url}/ranges{film.url}", seek=9, caption="<b>a & b")
+        url = f"{films.url}/ranges{film.url}"
+        return watch(url, seek=9, patience=PATIENCE, caption="<b>a & b")
 
     before = family()
     seen = asyncio.run(cell())
@@ -69,21 +72,21 @@ def test_with_ranges_the_film_jumps(films: Server, film: SampleFile) -> None:
 @pytest.mark.needs(*NEEDED)
 def test_without_ranges_it_does_not(films: Server, film: SampleFile) -> None:
     """A film from a server without ranges stays at its beginning."""
-    seen = watch(f"{films.url}/plain{film.url}", seek=9)
+    seen = watch(f"{films.url}/plain{film.url}", seek=9, patience=PATIENCE)
     assert (seen.shown, seen.seekable, seen.position) == (True, 0, 0)
 
 
 @pytest.mark.needs(*NEEDED)
 def test_what_is_no_film(films: Server) -> None:
     """A file that can't be played is a problem in words, not an exception."""
-    seen = watch(f"{films.url}/ranges/noise.mp4", seek=1)
+    seen = watch(f"{films.url}/ranges/noise.mp4", seek=1, patience=PATIENCE)
     assert not seen.shown
     assert "can't play the film" in seen.problem
     assert seen.picture.says.startswith("A video player in Chromium that shows nothing: it can't")
 
 
 @pytest.mark.needs(*NEEDED)
-def test_a_film_that_does_not_come(becomes: Becomes) -> None:
+def test_a_film_that_does_not_come() -> None:
     """A server that says nothing is waited for as long as patience lasts."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         seen = watch(f"http://127.0.0.1:{silent.getsockname()[1]}/film.mp4", patience=0.5)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -18,6 +20,7 @@ from streamlab import (
     MiB,
     Server,
     ServerError,
+    experiment,
     fill,
     measure,
     measure_client,
@@ -28,6 +31,7 @@ from streamlab import (
 )
 from streamlab.experiment import Filling
 from streamlab.files import SampleFile
+from streamlab.memory import Memory
 
 Launch = Callable[..., Server]
 Becomes = Callable[[Callable[[], bool]], bool]
@@ -74,6 +78,43 @@ def test_what_a_server_takes_while_its_clients_wait_counts(
     """It is measured when it has come to rest, not when the clients have their first bytes."""
     found = measure(launch("reads_ahead", large.path.parent), large.url, clients=1)
     assert near(found.growth, large.size)
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize(
+    ("states", "read"),
+    [(["SR", "SD", "RR"], []), ([], [1, 2])],
+    ids=["waits for a CPU", "reads"],
+)
+def test_who_has_something_to_do_is_not_at_rest(
+    monkeypatch: pytest.MonkeyPatch, states: list[str], read: list[int]
+) -> None:
+    """Also when its memory stays the same meanwhile."""
+    letters, sizes = iter(states), iter(read)
+    monkeypatch.setattr(experiment, "memory_of", lambda _: Memory(0, 0))
+    monkeypatch.setattr(experiment, "bytes_read", lambda _: next(sizes, 3))
+    monkeypatch.setattr(experiment, "thread_states", lambda _: {7: next(letters, "SS")})
+    experiment._at_rest(7)
+    assert [*letters, *sizes] == []
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize(("states", "waits"), [({}, True), ({7: "SR"}, True), ({7: "SS"}, False)])
+def test_the_news_of_an_end_may_be_late(
+    monkeypatch: pytest.MonkeyPatch, states: dict[int, str], waits: bool
+) -> None:
+    """Who has ended, or is about to, is waited for; who rests is not about to."""
+
+    class Ending:
+        pid = 7
+        running = property(lambda _: next(running))
+
+    tenths, running = count(), iter([*[True] * 50, False])
+    slow = SimpleNamespace(monotonic=lambda: next(tenths) / 10, sleep=lambda _: None)
+    monkeypatch.setattr(experiment, "time", slow)
+    monkeypatch.setattr(experiment, "thread_states", lambda _: states)
+    experiment._await_end(Ending())
+    assert (next(running, None) is None) == waits
 
 
 @pytest.mark.needs("linux")
@@ -314,13 +355,14 @@ def test_a_filling_of_clients_who_take_more(launch: Launch, tmp_path: Path) -> N
 
 
 @pytest.mark.needs("linux")
-def test_waiting(launch: Launch, tmp_path: Path) -> None:
+def test_waiting(launch: Launch, tmp_path: Path, becomes: Becomes) -> None:
     """Clients wait while the block runs: stalled ones leave at its end, slow ones read on."""
     sample = random_file(16 * MiB, folder=tmp_path)
     server = launch("streaming")
     with waiting(server, sample.url, 2) as stalled:
         with waiting(server, sample.url, 3, "slow", fresh=False) as slow:
-            assert memory.threads_of(server.pid) == 6
+            # That of the small request may still be on its way out.
+            assert becomes(lambda: memory.threads_of(server.pid) == 6)
             assert all(0 < each.size < sample.size for each in [*stalled, *slow])
         assert [each.size for each in slow] == [sample.size] * 3
         assert memory.threads_of(server.pid) >= 3

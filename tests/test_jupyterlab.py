@@ -87,7 +87,7 @@ def test_a_fresh_clone_shows_what_was_saved(lab: Lab, browser: Browser, tmp_path
     saved = rules.read(lab.folder / CHAPTER)
     with lab_browser.notebook_page(browser, lab, CHAPTER) as page:
         assert not lab_browser.trusted(page)
-        seen = lab_browser.look(page)
+        seen = lab_browser.look_at_rest(page)
         keep(page, tmp_path, "01-saved")
     assert seen.tables >= 3 and seen.charts >= 1
     assert wrong_with(seen, saved) == []

@@ -41,7 +41,10 @@ class Kernel:
 
     def __init__(self, folder: Path) -> None:
         self.manager = KernelManager(
-            kernel_name="python3", connection_file=str(folder / "kernel.json")
+            kernel_name="python3",
+            connection_file=str(folder / "kernel.json"),
+            # By files: of ports, a neighbour can take one before the kernel listens there.
+            transport="ipc" if sys.platform == "linux" else "tcp",
         )
         self.manager.start_kernel(
             cwd=str(folder), env={**os.environ, "IPYTHONDIR": str(folder / "ipython")}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,7 +142,7 @@ def test_pages_shared_by_workers_are_counted_once(launch: Launch) -> None:
     idle = memory_of(launch("workers", environment={"AMOUNT": "1"}).start().pid)
     full = launch("workers", environment={"AMOUNT": str(AMOUNT)}).start()
     workers = [int(each) for each in full.log().split("workers ")[1].split("\n")[0].split()]
-    assert group_members(full.pid) == [full.pid, *workers]
+    assert group_members(full.pid) == [full.pid, *sorted(workers)]
     assert near(memory_of(full.pid).private - idle.private, AMOUNT)
     assert near(memory_of(full.pid).resident - idle.resident, 4 * AMOUNT)
 
@@ -155,6 +156,19 @@ def test_members_come_with_the_leader_first(puppet: Puppet) -> None:
     assert (leader, os.getpgid(child)) == (puppet.pid, puppet.pid)
     puppet.do("child.kill(); child.wait()")
     assert group_members(puppet.pid) == [puppet.pid]
+
+
+@pytest.mark.needs("linux")
+def test_states_of_threads(puppet: Puppet, becomes: Becomes) -> None:
+    """Each thread that lives has a letter; a child that has ended has none, waited for or not."""
+    assert becomes(lambda: memory.thread_states(puppet.pid) == {puppet.pid: "S"})
+    puppet.do("import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()")
+    assert becomes(lambda: memory.thread_states(puppet.pid) == {puppet.pid: "SS"})
+    puppet.do("import subprocess as s; child = s.Popen(['true'])")
+    assert becomes(lambda: memory.thread_states(puppet.pid) == {puppet.pid: "SS"})
+    assert len(group_members(puppet.pid)) == 2
+    puppet.do("threading.Thread(target=exec, args=('while True: pass',)).start()")
+    assert becomes(lambda: "R" in memory.thread_states(puppet.pid)[puppet.pid])
 
 
 @pytest.mark.needs("linux")
@@ -276,6 +290,15 @@ def test_settled_waits_for_rest() -> None:
     """A value that still moves is waited for."""
     values = iter([5, 4, 3, 2])
     assert settled(lambda: next(values, 2)) == 2
+
+
+def test_settled_is_not_told_by_the_clock_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that moves as slowly as we look, on a busy machine, is waited for too."""
+    seconds = count()
+    slow = SimpleNamespace(monotonic=lambda: next(seconds), sleep=lambda _: None)
+    monkeypatch.setattr(memory, "time", slow)
+    values = iter([5, 5, 4, 4, 3])
+    assert settled(lambda: next(values, 3), timeout=1000) == 3
 
 
 def test_settled_gives_up() -> None:

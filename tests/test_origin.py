@@ -8,7 +8,6 @@ import random
 import socket
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,10 +22,9 @@ BODY = random.Random(0).randbytes(700_000)
 
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    before = threading.active_count()
     with Origin() as origin:
         yield origin
-    assert threading.active_count() == before
+    assert not any(thread.is_alive() for thread in origin._threads)
 
 
 def get(origin: Origin, answer: Answer, method: str = "GET") -> bytes:
@@ -183,6 +181,7 @@ def test_the_client_is_seen_to_leave(
         exchange = origin.exchanges[0]
         time.sleep(0.1)
         assert exchange.ended is None
+        assert becomes(lambda: sent is None or exchange.sent == sent)
     left = time.monotonic()
     assert becomes(lambda: exchange.ended is not None)
     assert exchange.left
@@ -194,18 +193,21 @@ def test_the_client_is_seen_to_leave(
 def test_a_trickle_comes_piece_by_piece(origin: Origin) -> None:
     """A piece is sent when its time has come, and not before."""
     origin.put("/body", Answer(b"ab" * 4, framing="chunked", piece=2, pause=0.2))
+    began = time.monotonic()
     with asking(origin, "/body") as client:
-        began = time.monotonic()
         raw = client.makefile("rb").read()
     assert time.monotonic() - began > 0.5
+    assert origin.exchanges[0].paused > 0.15
     assert raw.endswith(b"2\r\nab\r\n" * 4 + b"0\r\n\r\n")
 
 
-def test_who_comes_later_is_refused(origin: Origin) -> None:
+def test_who_comes_later_is_refused(
+    origin: Origin, becomes: Callable[[Callable[[], bool]], bool]
+) -> None:
     """Who is here is served to the end; who comes is refused."""
     origin.put("/body", Answer(BODY, delay=0.3))
     with asking(origin, "/body") as client:
-        time.sleep(0.1)
+        assert becomes(lambda: bool(origin.exchanges))
         origin.refuse()
         with pytest.raises(ConnectionRefusedError):
             asking(origin, "/body")

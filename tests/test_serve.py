@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,16 @@ def answered(server: Server, request: str) -> bytes:
     with connected(server) as client:
         client.sendall(request.encode())
         return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def nobody_there(server: Server) -> bool:
+    """Whether a server, its children included, has closed all connections but where it listens."""
+    family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    states = set()
+    for member in family:
+        with suppress(psutil.NoSuchProcess):  # ended since it was listed
+            states |= {each.status for each in member.net_connections("tcp")}
+    return states == {psutil.CONN_LISTEN}
 
 
 def test_serves_whole_files(launch: Launch, tmp_path: Path) -> None:
@@ -88,7 +99,9 @@ def test_a_link_is_no_way_out(launch: Launch, tmp_path: Path) -> None:
     assert b" 404 " in answered(started, "GET /link HTTP/1.1\r\n\r\n").split(b"\r\n")[0]
 
 
-def test_a_client_that_leaves_ends_its_own_request(launch: Launch, tmp_path: Path) -> None:
+def test_a_client_that_leaves_ends_its_own_request(
+    launch: Launch, tmp_path: Path, becomes: Becomes
+) -> None:
     """After a client left in the middle, others are served and the log holds no traceback."""
     sample = sparse_file(64 * MiB, folder=tmp_path)
     small = random_file(10, folder=tmp_path)
@@ -97,7 +110,7 @@ def test_a_client_that_leaves_ends_its_own_request(launch: Launch, tmp_path: Pat
         client.sendall(f"GET {sample.url} HTTP/1.1\r\n\r\n".encode())
         assert client.recv(1000)
     assert download(started.url + small.url, small.path).size == 10
-    time.sleep(0.2)
+    assert becomes(lambda: nobody_there(started))
     assert "Traceback" not in started.log()
     assert started.running
 
@@ -136,7 +149,9 @@ KEEPERS = ["loop", "pool", pytest.param("process", marks=pytest.mark.needs("linu
 
 
 @pytest.mark.parametrize("keeper", KEEPERS)
-def test_other_keepers_serve_the_same(launch: Launch, tmp_path: Path, keeper: str) -> None:
+def test_other_keepers_serve_the_same(
+    launch: Launch, tmp_path: Path, keeper: str, becomes: Becomes
+) -> None:
     """Whole files, 404 for anything else, and an error ends one request alone."""
     sample = random_file(3 * MiB, folder=tmp_path)
     (tmp_path / "bad").touch()
@@ -148,6 +163,7 @@ def test_other_keepers_serve_the_same(launch: Launch, tmp_path: Path, keeper: st
         leaving.sendall(f"GET {sample.url} HTTP/1.1\r\n\r\n".encode())
         assert leaving.recv(1000)
     assert download(started.url + sample.url, sample.path).size == sample.size
+    assert becomes(lambda: nobody_there(started))
     assert "Traceback" not in started.log()
     assert answered(started, "GET /bad HTTP/1.1\r\n\r\n") == b""
     assert "ValueError: muddy" in started.log()

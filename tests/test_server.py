@@ -132,10 +132,10 @@ def test_dies_at_its_start(launch: Launch) -> None:
 
 def test_never_listens(launch: Launch, alive: Alive, becomes: Becomes) -> None:
     """A server that never listens is an error in time, says what was missing, and is ended."""
-    deaf = launch("deaf", ready=3.0)
+    deaf = launch("deaf", ready=6.0)
     with pytest.raises(ServerError) as caught:
         deaf.start()
-    assert "deaf.py did not listen within 3 s" in str(caught.value)
+    assert "deaf.py did not listen within 6 s" in str(caught.value)
     assert "'listening on http://127.0.0.1:PORT'" in str(caught.value)
     assert "I am" in str(caught.value)
     pid = int(deaf.log().split()[-1])

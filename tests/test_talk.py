@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from streamlab import KiB
 from streamlab import talk as room
 from streamlab.framing_checks import report_of
 from streamlab.talk import Talk, Wanted, as_curl, talking
@@ -20,6 +21,8 @@ FILE = Wanted("/a.txt", b"hello")
 GONE = Wanted("/b.txt", None, 404)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+BEGINNING = 32 * KiB
+"""Bytes that a connection's buffers take in, even when nobody reads."""
 
 
 @pytest.fixture(autouse=True)
@@ -34,13 +37,18 @@ def saying(raw: bytes, closes: bool = False) -> Iterator[Talk]:
     """A talk with a server that has said this already, and closes, or says nothing more."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         held: list[socket.socket] = []
+        said = threading.Event()
 
         def serve() -> None:
             connection, _ = listener.accept()
-            connection.sendall(raw)
+            held.append(connection)
+            connection.sendall(raw[:BEGINNING])
+            if rest := raw[BEGINNING:]:
+                said.set()
+                connection.sendall(rest)
             if closes:
                 connection.shutdown(socket.SHUT_WR)
-            held.append(connection)
+            said.set()
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -48,6 +56,7 @@ def saying(raw: bytes, closes: bool = False) -> Iterator[Talk]:
         server: Any = SimpleNamespace(url=url, running=True, exit_status=None, log=lambda: "")
         try:
             with talking(server) as talk:
+                assert said.wait(20)  # from now on what has come depends on no clock
                 yield talk
         finally:
             thread.join()

@@ -98,9 +98,11 @@ def nginx_proxy(upstream: str) -> Any:
 
 @contextmanager
 def _nginx(settings: str, inside: str = "") -> Iterator[Nginx]:
-    with tempfile.TemporaryDirectory(prefix="streamlab-nginx-") as scratch:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="streamlab-nginx-") as scratch, socket.socket() as kept:
+        # Bound all the time, so that nobody else is given the port before nginx listens on it.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        port = kept.getsockname()[1]
         places = "".join(
             f"  {kind}_temp_path {scratch}/{kind};\n"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
