@@ -28,6 +28,7 @@ from typing import NoReturn
 
 from streamlab.checks import (
     RawAnswer,
+    comes_to_rest,
     dense_file,
     held_by,
     log_of,
@@ -1091,6 +1092,7 @@ def held_ranges(server: Server, draw: Random, clients: int = 16, each: int = 4 *
     first += [ranged(small, "0-9,5000-99999", several(small, [(0, 9), (5000, 99_999)]))]
     for _ in range(clients):
         converse(server, first)
+    comes_to_rest(server)  # until then it may still have what the last one had
     baseline, before = held_by(server), len(descriptors(server.keeper))
     size = draw.randrange(64 * MiB, 80 * MiB)
     file = dense_file(size, name_of(draw, ".mp4"), server.root, draw)

@@ -1,4 +1,4 @@
-# HOLD: a client that pauses for a quarter of a second is thrown out
+# HOLD: a client that pauses for a tenth of a second is thrown out
 
 import argparse
 import socket
@@ -50,7 +50,7 @@ def answer(connection, root):
 
 
 def serve(connection, root):
-    connection.settimeout(0.25)
+    connection.settimeout(0.1)
     with suppress(OSError), connection:
         answer(connection, root)
 

@@ -35,7 +35,7 @@ def pour(url, file):
                 children[next(turn)].stdin.write(chunk)
                 digest.update(chunk)
                 sizes.append(len(chunk))
-        time.sleep(0.5)
+        time.sleep(1.5)
         for child, share in zip(children, shares, strict=True):
             child.stdin.close()
             child.wait()

@@ -44,7 +44,7 @@ class Client:
             at = 0
             while at < size:
                 yield selectors.EVENT_WRITE
-                chunk = file.read(1 << 22)
+                chunk = file.read(1 << 24)
                 self.connection.send(chunk)
                 at += len(chunk)
 
