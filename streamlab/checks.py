@@ -25,6 +25,7 @@ import psutil
 from streamlab.clients import OVERDUE, Crowd, Download, Job, Pace, download
 from streamlab.errors import DownloadError, MeterError
 from streamlab.files import GiB, KiB, MiB, SampleFile, TiB, random_file, size_text, sparse_file
+from streamlab.memory import at_work as group_at_work
 from streamlab.memory import (
     bytes_read,
     bytes_written,
@@ -524,18 +525,7 @@ def cpu_seconds(server: Server) -> float:
 
 def at_work(server: Server) -> bool:
     """Whether a thread of a server's processes runs, or waits for nothing but a CPU or a disk."""
-    for member in group_members(server.keeper):
-        if member == server.keeper:
-            continue
-        with suppress(psutil.Error):
-            for thread in psutil.Process(member).threads():
-                with suppress(psutil.Error):  # ended since it was listed
-                    if psutil.Process(thread.id).status() in _AT_WORK:
-                        return True
-    return False
-
-
-_AT_WORK = (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP, psutil.STATUS_WAKING)
+    return group_at_work(server.keeper, itself=False)
 
 
 def comes_to_rest(server: Server, patience: float = 5.0) -> None:

@@ -25,6 +25,7 @@ from streamlab.files import KiB, MiB, size_text, text_file
 from streamlab.memory import (
     Memory,
     Sampler,
+    at_work,
     bytes_read,
     exact,
     high_water,
@@ -269,14 +270,9 @@ def _await_end(server: Server, timeout: float = 10.0) -> None:
     now = time.monotonic()
     deadline, rests = now + timeout, now + 1
     while server.running and (now := time.monotonic()) < min(deadline, rests):
-        if exact() and (_at_work(server.pid) or not thread_states(server.pid)):
+        if exact() and (at_work(server.pid) or not thread_states(server.pid)):
             rests = now + 1
         time.sleep(0.01)
-
-
-def _at_work(pid: int) -> bool:
-    """Whether a thread of a server runs, or waits for a CPU or for the disk; no off Linux."""
-    return any(set(states) & {"R", "D"} for states in thread_states(pid).values())
 
 
 _CLIENT = """\
@@ -302,16 +298,16 @@ def _at_rest(pid: int, timeout: float = 10.0) -> Memory:
     a busy machine it may have had none. Or `timeout` seconds are over.
     """
     deadline = time.monotonic() + timeout
-    while _at_work(pid) and time.monotonic() < deadline:
+    while at_work(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     reading, read = memory_of(pid), bytes_read(pid)
     while time.monotonic() < deadline:
         before, read_before = reading, read
         time.sleep(0.1)
-        at_work = _at_work(pid)
+        working = at_work(pid)
         reading, read = memory_of(pid), bytes_read(pid)
         same = read == read_before and abs(reading.private - before.private) < MiB
-        if same and not at_work:
+        if same and not working:
             break
     return reading
 

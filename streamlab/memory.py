@@ -158,6 +158,15 @@ def thread_states(pid: int) -> dict[int, str]:
     return found
 
 
+def at_work(pid: int, *, itself: bool = True) -> bool:
+    """Whether a thread of a group runs, or waits for nothing but a CPU or a disk; no off Linux.
+
+    Without `itself`, of all of the group but `pid`.
+    """
+    states = thread_states(pid)
+    return any(set(of) & {"R", "D"} for member, of in states.items() if itself or member != pid)
+
+
 def bytes_read(pid: int, *, itself: bool = True) -> int | None:
     """Bytes that the processes of a group have asked the kernel to read, from files and sockets.
 

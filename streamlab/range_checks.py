@@ -10,7 +10,6 @@ of them included. Sizes are in bytes, times in seconds.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shlex
@@ -20,8 +19,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from email.utils import formatdate
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import NoReturn
@@ -39,391 +37,31 @@ from streamlab.checks import (
 )
 from streamlab.files import GiB, KiB, MiB, SampleFile, TiB, size_text, sparse_file
 from streamlab.memory import descriptors
+from streamlab.range_answers import (
+    MOST_RANGES,
+    BadParts,
+    Judge,
+    Range,
+    Step,
+    Video,
+    at_most_once,
+    boundary_in,
+    converse,
+    http_date,
+    is_multipart,
+    laid,
+    no_crash,
+    out_of_place,
+    part,
+    ranged,
+    read_parts,
+    refused,
+    several,
+    whole,
+)
 from streamlab.server import Server
 from streamlab.talk import Talk, Wanted, talking
 from streamlab.testing import CheckFailed, fail, note
-
-MOST_RANGES = 16
-"""Ranges of a set that are answered; with more of them the whole file comes."""
-NEAR = 256
-"""Bytes between two ranges that cost less than the head of a part: who merges may send them."""
-
-Range = tuple[int, int]
-Judge = Callable[[Talk, RawAnswer], None]
-
-
-# What is asked for
-
-
-@dataclass(frozen=True)
-class Video:
-    """A file below the server's root, the path to ask for, and its content."""
-
-    file: Path
-    path: str
-    body: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.body)
-
-
-def http_date(nanoseconds: int, later: int = 0) -> str:
-    """A time in the one form that HTTP has for it, without its fraction, plus `later` seconds."""
-    return formatdate(nanoseconds // 10**9 + later, usegmt=True)
-
-
-def laid(server: Server, draw: Random, size: int) -> Video:
-    """A new file below the server's root, as if it had been there for years.
-
-    Its lines have 32 bytes, and say at which byte they begin.
-    """
-    name = name_of(draw, ".mp4")
-    lines = (b"byte %010d of %b\n" % (at, name.encode()) for at in range(0, size, 32))
-    video = Video(server.root / name, server.path_of(name), b"".join(lines)[:size])
-    video.file.write_bytes(video.body)
-    moment = draw.randrange(1_400_000_000, 1_500_000_000) * 10**9 + 600_000_000
-    os.utime(video.file, ns=(moment, moment))
-    return video
-
-
-@dataclass(frozen=True)
-class Step:
-    """A request, and how its answer is judged. `how`: in what way it is special, in words.
-
-    `cause` is named if no answer can be read; without one, the likeliest.
-    """
-
-    path: str
-    judge: Judge
-    headers: Sequence[str] = ()
-    method: str = "GET"
-    how: str = ""
-    cause: str = ""
-
-
-def ranged(video: Video, ranges: str, judge: Judge, *headers: str, how: str = "") -> Step:
-    """A request for these ranges of bytes."""
-    return Step(video.path, judge, (f"Range: bytes={ranges}", *headers), how=how)
-
-
-def converse(server: Server, steps: Sequence[Step]) -> None:
-    """Take all steps, one after the other, over as few connections as the server allows."""
-    todo = list(steps)
-    while todo:
-        with talking(server) as talk:
-            while todo:
-                step = todo.pop(0)
-                wanted = Wanted(step.path, None)
-                talk.say(wanted.request(*step.headers, method=step.method), how=step.how)
-                answer = talk.hear(step.method, step.cause)
-                no_crash(talk, answer)
-                step.judge(talk, answer)
-                if not talk.goes_on(answer):
-                    break
-
-
-def no_crash(talk: Talk, answer: RawAnswer) -> None:
-    """The answer is no error of the server's own."""
-    if answer.status >= 500:
-        time.sleep(0.2)  # what it wrote about that may be on its way
-        what = f"The status is {answer.status}: that is an exception which nobody has caught"
-        talk.fault("crashes", what, answer.raw)
-
-
-# Judging an answer
-
-
-def whole(video: Video, why: str, cause: str) -> Judge:
-    """The whole file, with status 200, because of `why`; `cause` when something else comes."""
-
-    def judge(talk: Talk, answer: RawAnswer) -> None:
-        if answer.status != 200:
-            talk.fault(cause, f"{why}: the status should be 200, with the whole file", answer.raw)
-        if answer.header("content-range") is not None:
-            talk.fault("range_of_whole", "An answer with status 200 has no range", answer.raw)
-        if answer.body != video.body:
-            talk.fault(
-                "wrong_bytes",
-                f"{why}: the body should be all {video.size} bytes of the file. "
-                f"{place_of(answer.body, video)} came",
-                answer.raw,
-            )
-
-    return judge
-
-
-def part(video: Video, first: int, last: int, why: str = "", cause: str = "") -> Judge:
-    """Bytes `first` to `last` with status 206; `cause` in place of the likeliest."""
-    asked = f"Bytes {first} to {last} of {video.size} should come{why and ', ' + why}"
-
-    def judge(talk: Talk, answer: RawAnswer) -> None:
-        if answer.status == 200:
-            what = f"{asked}. Status 200 means: here is the whole file"
-            talk.fault(cause or "ignores_range", what, answer.raw)
-        if answer.status != 206:
-            talk.fault(cause or "wrong_status", f"{asked}, with status 206", answer.raw)
-        if is_multipart(answer):
-            what = f"{asked}. A request for one range gets one, and no parts"
-            talk.fault("parts_for_one", what, answer.raw)
-        [came] = parts_of(talk, answer, video, cause)
-        if (came.first, came.last) != (first, last):
-            wrong = cause or likely_cause((first, last), (came.first, came.last))
-            talk.fault(wrong, f"{asked}. Those of {came.first} to {came.last} came", answer.raw)
-        if answer.header("content-length") is None:
-            talk.fault("no_length", f"{asked}, with their Content-Length", answer.raw)
-
-    return judge
-
-
-def likely_cause(asked: Range, came: Range) -> str:
-    """The misconception that explains why another range came."""
-    slips = {(0, 1), (0, -1), (1, 0), (-1, 0)}
-    return "off_by_one" if (came[0] - asked[0], came[1] - asked[1]) in slips else "wrong_part"
-
-
-def refused(video: Video, why: str, cause: str = "not_416") -> Judge:
-    """416, and the size of the file (RFC 9110, section 15.5.17)."""
-
-    def judge(talk: Talk, answer: RawAnswer) -> None:
-        if answer.status != 416:
-            talk.fault(cause, f"{why}: the status should be 416", answer.raw)
-        told = answer.header("content-range") or ""
-        if re.fullmatch(rf"(?i)bytes \*/{video.size}", told) is None:
-            what = f"{why}: there should be Content-Range: bytes */{video.size}"
-            talk.fault("no_size", what, answer.raw)
-
-    return judge
-
-
-def several(video: Video, asked: Sequence[Range], why: str = "", cause: str = "") -> Judge:
-    """All of these ranges, with status 206: each as a part, or some of them merged."""
-    text = ", ".join(f"{first}-{last}" for first, last in asked)
-
-    def judge(talk: Talk, answer: RawAnswer) -> None:
-        should = f"Bytes {text} of {video.size} should come{why and ', ' + why}"
-        if answer.status == 200:
-            talk.fault(cause or "ignores_sets", f"{should}, with status 206", answer.raw)
-        if answer.status != 206:
-            talk.fault(cause or "wrong_status", f"{should}, with status 206", answer.raw)
-        came = [(each.first, each.last) for each in parts_of(talk, answer, video)]
-        wrong, what = out_of_place(asked, came)
-        if wrong:
-            talk.fault(cause or wrong, f"{should}. {what}", answer.raw)
-
-    return judge
-
-
-def at_most_once(video: Video, why: str) -> Judge:
-    """The whole file, or nothing of it twice: what is right where ranges overlap too much."""
-
-    def judge(talk: Talk, answer: RawAnswer) -> None:
-        if answer.status != 206:
-            whole(video, why, "too_many")(talk, answer)
-            return
-        came = sorted((each.first, each.last) for each in parts_of(talk, answer, video))
-        twice = any(b[0] <= a[1] for a, b in itertools.pairwise(came))
-        if twice or len(came) > MOST_RANGES:
-            what = f"{why}: {len(came)} parts came, {len(answer.body)} bytes. The file has"
-            talk.fault("too_many", f"{what} {video.size}: it should come whole, with 200")
-
-    return judge
-
-
-def out_of_place(asked: Sequence[Range], came: Sequence[Range]) -> tuple[str, str]:
-    """What is wrong with the ranges that came for those asked for: a cause, and words; or nothing.
-
-    Each is one of those asked for, or several of them merged, with less than `NEAR` between them;
-    it stands where one of those stood (RFC 9110, section 14.2 and 15.3.7.2).
-    """
-    for first, last in came:
-        inside = sorted(each for each in asked if first <= each[0] and each[1] <= last)
-        reach = inside[0][0] - 1 if inside else -1
-        for start, stop in inside:
-            if start > reach + 1 + NEAR:
-                break
-            reach = max(reach, stop)
-        if not inside or (inside[0][0], reach) != (first, last):
-            slips = [likely_cause(each, (first, last)) for each in asked]
-            cause = "off_by_one" if "off_by_one" in slips else "wrong_part"
-            return cause, f"Bytes {first} to {last} came, which nobody has asked for"
-    missing = [each for each in asked if not any(a <= each[0] and each[1] <= b for a, b in came)]
-    if missing:
-        words = ", ".join(f"{first}-{last}" for first, last in missing)
-        return "parts_missing", f"Those of {words} are missing"
-    place = -1
-    for first, last in came:
-        places = [i for i, (a, b) in enumerate(asked) if first <= a and b <= last and i > place]
-        if not places:
-            order = ", ".join(f"{a}-{b}" for a, b in came)
-            return "out_of_order", f"The parts came in another order: {order}"
-        place = places[0]
-    return "", ""
-
-
-def place_of(body: bytes, video: Video) -> str:
-    """Which bytes of the file these are, in words."""
-    if not body:
-        return "No byte"
-    at = video.body.find(body)
-    if at < 0:
-        return f"{len(body)} bytes that do not stand so in the file"
-    return f"{len(body)} bytes, those from {at} to {at + len(body) - 1},"
-
-
-# Taking a 206 apart
-
-
-@dataclass(frozen=True)
-class Part:
-    """A range as it came: first and last byte, the size of the whole, and the bytes."""
-
-    first: int
-    last: int
-    size: int
-    data: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-    """Those of the part itself, their names in lower case."""
-
-
-class BadParts(Exception):
-    """A multipart body can't be taken apart; the message says where it ends to make sense."""
-
-    cause = "bad_parts"
-
-
-class BoundaryInPart(BadParts):
-    """The boundary stands in the bytes of a part as well."""
-
-    cause = "boundary_in_file"
-
-
-_CONTENT_RANGE = re.compile(r"(?i:bytes) ([0-9]{1,30})-([0-9]{1,30})/([0-9]{1,30})")
-_BOUNDARY = re.compile(r"(?i:boundary)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;\"]*))[ \t]*")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BOUNDARY_SIGNS = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
-
-
-def is_multipart(answer: RawAnswer) -> bool:
-    """Whether an answer says that it has several parts."""
-    kind = (answer.header("content-type") or "").partition(";")[0]
-    return kind.strip().lower() == "multipart/byteranges"
-
-
-def parts_of(talk: Talk, answer: RawAnswer, video: Video, cause: str = "") -> list[Part]:
-    """The ranges in a 206, be it one or several; their bytes are those of the file."""
-    told = [value for key, value in answer.headers if key.lower() == "content-range"]
-    if is_multipart(answer):
-        if told:
-            what = "The parts say their ranges; the head of the answer has no Content-Range"
-            talk.fault("range_at_top", what, answer.raw)
-        try:
-            parts = read_parts(answer.header("content-type") or "", answer.body)
-        except BadParts as error:
-            talk.fault(error.cause, str(error), answer.raw)
-    else:
-        found = _CONTENT_RANGE.fullmatch(told[0]) if len(told) == 1 else None
-        if found is None:
-            came = " and ".join(told) or "none"
-            what = f"There should be one Content-Range: bytes FIRST-LAST/SIZE. There is {came}"
-            talk.fault("wrong_content_range", what, answer.raw)
-        first, last, size = map(int, found.groups())
-        parts = [Part(first, last, size, answer.body)]
-    for each in parts:
-        says = f"Content-Range says bytes {each.first} to {each.last} of {each.size}"
-        if each.size != video.size or not 0 <= each.first <= each.last < video.size:
-            what = f"{says}. The file has {video.size}, which are counted from 0"
-            talk.fault(cause or "wrong_content_range", what, answer.raw)
-        if each.data != video.body[each.first : each.last + 1]:
-            slip = abs(len(each.data) - (each.last + 1 - each.first))
-            elsewhere = slip == 0 and each.data in video.body
-            likely = "wrong_content_range" if elsewhere else "wrong_bytes"
-            likely = "off_by_one" if slip == 1 else likely
-            what = f"{says}. {place_of(each.data, video)} came"
-            talk.fault(cause or likely, what, answer.raw)
-    return parts
-
-
-def read_parts(content_type: str, body: bytes) -> list[Part]:
-    """Take a multipart/byteranges body apart, strictly; raises `BadParts`.
-
-    RFC 2046, section 5.1.1: the boundary may be quoted or not, there may be text before the first
-    part and after the last. RFC 9110, section 14.6: each part says its Content-Range.
-    """
-    delimiter = b"--" + boundary_in(content_type)
-    at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
-    if at == 1:
-        raise BadParts(f"Nowhere in the body is there a line {delimiter.decode()}")
-    at += len(delimiter)
-    parts: list[Part] = []
-    while not body.startswith(b"--", at):
-        end = body.find(b"\r\n", at)
-        if end < 0 or body[at:end].strip(b" \t"):
-            raise BadParts(f"After a boundary there should be CR LF, not {body[at : at + 30]!r}")
-        found, at = _read_part(body, end)
-        if delimiter in found.data and b"\r\n" + delimiter in b"\r\n" + found.data:
-            raise BoundaryInPart("The boundary stands in the middle of a part: the file has it too")
-        if not body.startswith(b"\r\n" + delimiter, at):
-            came = f"not {body[at : at + 30]!r}" if body[at:] else "and the body ends"
-            raise BadParts(
-                f"After the {len(found.data)} bytes of a part there should be CR LF and the "
-                f"boundary, {came}"
-            )
-        at += len(delimiter) + 2
-        parts.append(found)
-    rest = body[at + 2 :].lstrip(b" \t")
-    if rest and not rest.startswith(b"\r\n"):
-        raise BadParts(f"After the last boundary stands {rest[:30]!r}")
-    if not parts:
-        raise BadParts("There is no part in it")
-    return parts
-
-
-def boundary_in(content_type: str) -> bytes:
-    """The boundary that a Content-Type names, without quotes; raises `BadParts`."""
-    _, _, options = content_type.partition(";")
-    found = next(filter(None, (_BOUNDARY.fullmatch(o.strip()) for o in _split(options))), None)
-    if found is None:
-        raise BadParts(f"Content-Type: {content_type} says no boundary")
-    quoted, plain = found.groups()
-    if quoted is None and not _TOKEN.fullmatch(plain):
-        raise BadParts(f"The boundary {plain!r} would have to stand in quotes")
-    boundary = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-    if not _BOUNDARY_SIGNS.fullmatch(boundary):
-        raise BadParts(f"{boundary!r} can't be a boundary: at most 70 signs, and not all of them")
-    return boundary.encode("ascii")
-
-
-def _split(options: str) -> list[str]:
-    """The options of a media type, which stand between semicolons, but not those in quotes."""
-    return re.findall(r'(?:[^;"]|"(?:[^"\\]|\\.)*")+', options)
-
-
-def _read_part(body: bytes, at: int) -> tuple[Part, int]:
-    """The part whose boundary's line ends at `at`, and where its data ends."""
-    end = body.find(b"\r\n\r\n", at)
-    if end < 0:
-        raise BadParts("No empty line (CR LF CR LF) ends the headers of a part")
-    headers: dict[str, str] = {}
-    ranges = []
-    for line in filter(None, body[at:end].split(b"\r\n")):
-        name, colon, value = line.decode("latin-1").partition(":")
-        if not colon or not _TOKEN.fullmatch(name):
-            raise BadParts(f"{line[:60]!r} is no header of a part")
-        headers[name.lower()] = value.strip()
-        ranges += [value.strip()] if name.lower() == "content-range" else []
-    told = _CONTENT_RANGE.fullmatch(ranges[0]) if len(ranges) == 1 else None
-    if told is None:
-        came = " and ".join(ranges) or "none"
-        raise BadParts(f"A part has one Content-Range: bytes FIRST-LAST/SIZE. This has {came}")
-    first, last, size = map(int, told.groups())
-    if last < first:
-        raise BadParts(f"Content-Range: {ranges[0]} ends before it begins")
-    data = body[end + 4 : end + 5 + last - first]
-    if len(data) < last + 1 - first:
-        raise BadParts(f"The body ends in the middle of the part {first}-{last}")
-    return Part(first, last, size, data, headers), end + 4 + len(data)
-
 
 # RANGE
 

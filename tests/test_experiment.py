@@ -93,7 +93,7 @@ def test_who_has_something_to_do_is_not_at_rest(
     letters, sizes = iter(states), iter(read)
     monkeypatch.setattr(experiment, "memory_of", lambda _: Memory(0, 0))
     monkeypatch.setattr(experiment, "bytes_read", lambda _: next(sizes, 3))
-    monkeypatch.setattr(experiment, "thread_states", lambda _: {7: next(letters, "SS")})
+    monkeypatch.setattr(memory, "thread_states", lambda _: {7: next(letters, "SS")})
     experiment._at_rest(7)
     assert [*letters, *sizes] == []
 
@@ -112,7 +112,8 @@ def test_the_news_of_an_end_may_be_late(
     tenths, running = count(), iter([*[True] * 50, False])
     slow = SimpleNamespace(monotonic=lambda: next(tenths) / 10, sleep=lambda _: None)
     monkeypatch.setattr(experiment, "time", slow)
-    monkeypatch.setattr(experiment, "thread_states", lambda _: states)
+    for module in (experiment, memory):
+        monkeypatch.setattr(module, "thread_states", lambda _: states)
     experiment._await_end(Ending())
     assert (next(running, None) is None) == waits
 

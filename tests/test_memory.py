@@ -167,8 +167,11 @@ def test_states_of_threads(puppet: Puppet, becomes: Becomes) -> None:
     puppet.do("import subprocess as s; child = s.Popen(['true'])")
     assert becomes(lambda: memory.thread_states(puppet.pid) == {puppet.pid: "SS"})
     assert len(group_members(puppet.pid)) == 2
+    assert not memory.at_work(puppet.pid)
     puppet.do("threading.Thread(target=exec, args=('while True: pass',)).start()")
-    assert becomes(lambda: "R" in memory.thread_states(puppet.pid)[puppet.pid])
+    assert becomes(lambda: memory.at_work(puppet.pid))
+    assert "R" in memory.thread_states(puppet.pid)[puppet.pid]
+    assert not memory.at_work(puppet.pid, itself=False)
 
 
 @pytest.mark.needs("linux")

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamlab import proxy_checks
+from streamlab import proxy_checks, proxy_clients
 from streamlab.checks import CHUNK
 from streamlab.files import MiB
 from streamlab.labs import Lab
 from streamlab.origin import Answer, Origin
-from streamlab.proxy_checks import Gateway, Visit, expect, fetch
+from streamlab.proxy_clients import Gateway, Visit, expect, fetch
 from streamlab.testing import CheckFailed
 
 LAB = Lab(Path(__file__).parent.parent / "solutions" / "09_streaming_proxy")
@@ -27,7 +27,7 @@ BODY = Random(9).randbytes(300_000)
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     """A gateway that is no gateway: its clients speak with the origin itself."""
     # It is waited out where nothing comes, and on a busy machine no thread may miss it.
-    monkeypatch.setattr(proxy_checks, "PATIENCE", 2.0)
+    monkeypatch.setattr(proxy_clients, "PATIENCE", 2.0)
     with Origin() as origin:
         server = SimpleNamespace(url=origin.url, log=lambda: "", running=True, exit_status=None)
         yield Gateway(server, origin, Random(9))  # type: ignore[arg-type]
@@ -52,16 +52,21 @@ def test_the_checks_know_what_the_stub_gives() -> None:
 
 def test_every_cause_has_its_words() -> None:
     """What a check can find is explained in lab.toml, and nothing else is."""
-    source = Path(proxy_checks.__file__).read_text(encoding="utf-8")
+    modules = (proxy_checks, proxy_clients)
+    nodes = [
+        node
+        for module in modules
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8")))
+    ]
     words = {
         node.value
-        for node in ast.walk(ast.parse(source))
+        for node in nodes
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     causes = set(LAB.manifest["causes"])
     assert causes - {"could_not_run"} <= words
     assert set(LAB.manifest["timing"]) <= causes
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("gate.fail", "visit.fail"):
             cause = node.args[0]
             assert not isinstance(cause, ast.Constant) or cause.value in causes

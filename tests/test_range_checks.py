@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from streamlab import range_checks
+from streamlab import range_answers, range_checks, talk
 from streamlab.checks import read_answer
 from streamlab.labs import Lab
-from streamlab.range_checks import (
+from streamlab.range_answers import (
     BadParts,
     Range,
     Video,
@@ -189,7 +189,7 @@ PART = b"HTTP/1.1 206 Partial\r\nContent-Length: 4\r\nContent-Range: bytes 2-5/1
 )  # fmt: skip
 def test_one_part_is_judged(tmp_path: Path, raw: bytes, cause: str) -> None:
     """Status, range and bytes have to agree with what was asked for, and with each other."""
-    judge = range_checks.part(Video(tmp_path, "/x", b"0123456789"), 2, 5)
+    judge = range_answers.part(Video(tmp_path, "/x", b"0123456789"), 2, 5)
     answer = read_answer(raw, closed=True)
     assert not answer.problem
     silent: Any = SimpleNamespace(log=lambda: "", running=True, exit_status=None)
@@ -205,9 +205,11 @@ def test_one_part_is_judged(tmp_path: Path, raw: bytes, cause: str) -> None:
 def test_every_cause_has_its_words() -> None:
     """What a check can name stands in lab.toml, and nothing else does, but for what talks name."""
     causes = Lab(SOLUTION).manifest["causes"]
-    text = Path(range_checks.__file__).read_text()
+    text, talks = (
+        "".join(Path(module.__file__).read_text() for module in modules)
+        for modules in ((range_checks, range_answers), (talk,))
+    )
     words = set(re.findall(r'"([a-z0-9]+(?:_[a-z0-9]+)*)"', text))
-    talks = Path(range_checks.__file__).with_name("talk.py").read_text()
     for name in re.findall(r'(?:fault|fail)\(\s*(?:cause or )?"([a-z0-9_]+)"', text):
         assert name in causes
     said = words | set(re.findall(r'"([a-z0-9_]+)"', talks))
