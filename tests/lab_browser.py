@@ -184,9 +184,13 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def notebook_page(browser: Browser, lab: Lab, name: str) -> Iterator[Page]:
-    """A notebook, opened, with its kernel ready and nothing run yet."""
+def notebook_page(browser: Browser, lab: Lab, name: str, script: str = "") -> Iterator[Page]:
+    """A notebook, opened, with its kernel ready and nothing run yet.
+
+    `script` runs in the page before those of JupyterLab.
+    """
     context = browser.new_context(viewport={"width": 1200, "height": 1600})
+    context.add_init_script(script)
     page = context.new_page()
     page.set_default_timeout(PATIENCE * 1000)
     try:
@@ -203,8 +207,13 @@ def notebook_page(browser: Browser, lab: Lab, name: str) -> Iterator[Page]:
 
 
 def wait_for_kernel(page: Page) -> None:
-    """Wait until the kernel is there and has nothing to do."""
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for()
+    """Wait until the kernel is there and has nothing to do.
+
+    The status bar tells both. The notebook's own sign says "idle" also when there is no kernel
+    yet, and cells that are run then do nothing.
+    """
+    text = re.compile(r" \| Idle$")
+    page.locator("#jp-main-statusbar .jp-StatusBar-Item", has_text=text).first.wait_for()
 
 
 def choose(page: Page, menu: str, entry: str) -> None:

@@ -30,17 +30,29 @@ BROKEN = {
     "never-run": "print('too late')",
 }
 
+LATE_KERNEL = """{
+  const fetch = window.fetch;
+  window.fetch = async (request, ...more) => {
+    if ((request.url ?? `${request}`).includes('/api/sessions')) {
+      await new Promise((done) => setTimeout(done, 2000));
+    }
+    return fetch(request, ...more);
+  };
+}"""
+"""For a page: all that JupyterLab asks of sessions, and so of kernels, is asked 2 s later."""
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """JupyterLab in a fresh copy of the lessons, and a notebook with an error beside them."""
+    """JupyterLab in a fresh copy of the lessons, and two notebooks with an error beside them."""
     folder = lab_browser.copy_of_lessons(
         tmp_path_factory.mktemp("lab") / "notebooks", ROOT / "notebooks"
     )
     cells = [v4.new_code_cell(source, id=name) for name, source in BROKEN.items()]
     metadata = rules.read(folder / CHAPTER).node.metadata
     broken = v4.new_notebook(cells=cells, metadata=metadata)
-    (folder / "broken.ipynb").write_text(v4.writes(broken))
+    for name in ("broken.ipynb", "late.ipynb"):  # two, for each has a kernel that stays
+        (folder / name).write_text(v4.writes(broken))
     home = tmp_path_factory.mktemp("home")
     with lab_browser.running_lab(lab_browser.lab_command(), folder, home) as running:
         yield running
@@ -111,6 +123,12 @@ def test_an_error_is_seen(lab: Lab, browser: Browser) -> None:
     assert "an error:" in complaints and "on purpose" in complaints
     assert "numbered ['1', '2', '3', '']" in complaints
     assert "streaming: \u2717 5 MiB (not below 1 MiB)" in complaints
+
+
+def test_a_kernel_that_comes_late_is_waited_for(lab: Lab, browser: Browser) -> None:
+    with lab_browser.notebook_page(browser, lab, "late.ipynb", LATE_KERNEL) as page:
+        seen = lab_browser.run_all(page)
+    assert seen.prompts == ["1", "2", "3", ""]
 
 
 def test_make_lab_serves_chapter_00(tmp_path: Path) -> None:
