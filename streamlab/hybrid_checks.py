@@ -112,7 +112,7 @@ def same_headers(launch: Callable[..., Server], draw: Random) -> None:
             ending,
             *(sparse_file(size, name_of(draw, ending), server.root, 1) for size in sizes),
         )
-    asked = time.monotonic()
+    asked = time.monotonic()  # before its answer, and `since` after one: it has seen all that time
     while head_of(server, page.url).header("date") == first:
         if asked > since + 4:
             fail(

@@ -298,10 +298,7 @@ def parts_of(talk: Talk, answer: RawAnswer, video: Video, cause: str = "") -> li
         if told:
             what = "The parts say their ranges; the head of the answer has no Content-Range"
             talk.fault("range_at_top", what, answer.raw)
-        try:
-            parts = read_parts(answer.header("content-type") or "", answer.body)
-        except BadParts as error:
-            talk.fault(error.cause, str(error), answer.raw)
+        parts = parts_read(talk, answer)
     else:
         found = _CONTENT_RANGE.fullmatch(told[0]) if len(told) == 1 else None
         if found is None:
@@ -323,6 +320,14 @@ def parts_of(talk: Talk, answer: RawAnswer, video: Video, cause: str = "") -> li
             what = f"{says}. {place_of(each.data, video)} came"
             talk.fault(cause or likely, what, answer.raw)
     return parts
+
+
+def parts_read(talk: Talk, answer: RawAnswer) -> list[Part]:
+    """The parts that an answer in several consists of; ends the check if they can't be read."""
+    try:
+        return read_parts(answer.header("content-type") or "", answer.body)
+    except BadParts as error:
+        talk.fault(error.cause, str(error), answer.raw)
 
 
 def read_parts(content_type: str, body: bytes) -> list[Part]:

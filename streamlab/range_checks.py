@@ -39,7 +39,6 @@ from streamlab.files import GiB, KiB, MiB, SampleFile, TiB, size_text, sparse_fi
 from streamlab.memory import descriptors
 from streamlab.range_answers import (
     MOST_RANGES,
-    BadParts,
     Judge,
     Range,
     Step,
@@ -53,8 +52,8 @@ from streamlab.range_answers import (
     no_crash,
     out_of_place,
     part,
+    parts_read,
     ranged,
-    read_parts,
     refused,
     several,
     whole,
@@ -343,7 +342,7 @@ def with_types(video: Video, judge: Judge) -> Judge:
             what = "These ranges do not touch: they should come as multipart/byteranges"
             talk.fault("bad_parts", what, answer.raw)
         wanted = _type_of(talk.server, video)
-        for each in read_parts(answer.header("content-type") or "", answer.body):
+        for each in parts_read(talk, answer):
             if (each.headers.get("content-type") or "") != wanted:
                 what = f"Each part should say Content-Type: {wanted}, as GET does"
                 talk.fault("part_type", what, answer.raw)
@@ -671,10 +670,7 @@ def _far_apart(talk: Talk, file: SampleFile, ranges: Sequence[Range]) -> None:
     if answer.status != 206 or not is_multipart(answer):
         what = "There should be status 206, and multipart/byteranges"
         talk.fault("ignores_sets", what, answer.raw)
-    try:
-        parts = read_parts(answer.header("content-type") or "", answer.body)
-    except BadParts as error:
-        talk.fault(error.cause, str(error), answer.raw)
+    parts = parts_read(talk, answer)
     for each in parts:
         if each.data != _read(file, each.first, len(each.data)) or each.size != file.size:
             what = f"The part {each.first}-{each.last}/{each.size} has other bytes than the file"

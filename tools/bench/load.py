@@ -123,8 +123,8 @@ def pour(port: int, target: str, clients: int, seconds: float, small: str = "") 
                 client.sock.close()
                 open_one(client.target)
     spent = time.perf_counter() - began
-    small_ones = complete[small] if small else 0
-    return {"bytes": total, "downloads": complete[target], "small": small_ones, "seconds": spent}
+    answers = complete.get(small, 0)
+    return {"bytes": total, "downloads": complete[target], "small": answers, "seconds": spent}
 
 
 def first(port: int, target: str, clients: int, seconds: float) -> dict[str, float]:
