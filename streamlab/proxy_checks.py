@@ -46,7 +46,7 @@ from streamlab.testing import note
 
 RIVER, LAKE = "key-of-the-river", "key-of-the-lake"
 """The keys that the stub has for its two providers; the lake's may not stream."""
-TIMEOUT = 1.0
+TIMEOUT = 2.0
 """The silence that the gateway allows an upstream, where a check waits for the end of it."""
 LATER = 3.0
 """How much later than that the client must know."""

@@ -22,7 +22,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -192,9 +192,17 @@ def result_of(request: pytest.FixtureRequest, arena: Arena, scratch: Path) -> It
         only = {expected(name).check}
         return run_checks(LAB, {"server.py": program}, only=only, isolated=True)
 
+    def became(name: str) -> list[CheckResult]:
+        """As the grader does it: what slowness alone may have caused is tried again, alone."""
+        results = runs[name].result()
+        if expected(name).words != ["did not listen"] and any(map(LAB.depends_on_time, results)):
+            wait(runs.values())
+            results = run(name)
+        return results
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
         runs: dict[str, Future[list[CheckResult]]] = {n: pool.submit(run, n) for n in wanted}
-        yield lambda name: runs[name].result()
+        yield became
         pool.shutdown(cancel_futures=True)
 
 
