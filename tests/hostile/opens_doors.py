@@ -43,6 +43,7 @@ for name in ("DATA", "NOFILE", "CPU", "FSIZE", "NPROC"):
     hard = resource.getrlimit(which)[1]
     if hard == resource.RLIM_INFINITY:
         opened.append(f"no limit of {name}")
+        continue  # and one more than that is 0: of CPU time, the end of who asks
     attempt(f"more {name}", resource.setrlimit, which, (hard + 1, hard + 1))
 with open("/proc/self/status") as file:
     status = {line.partition(":")[0]: line.partition(":")[2].strip() for line in file}
