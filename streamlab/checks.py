@@ -58,7 +58,7 @@ def name_of(draw: Random, ending: str = ".bin") -> str:
 
 def curl(server: Server, path: str, options: str = "-o /dev/null") -> str:
     """A command by which a student can ask for the same path of a server started by hand."""
-    return f"curl -sS {options} {shlex.quote(f'http://127.0.0.1:PORT{path}')}"
+    return f"curl -sS {options}{' ' * bool(options)}{shlex.quote(f'http://127.0.0.1:PORT{path}')}"
 
 
 def log_of(server: Server) -> str:
@@ -142,6 +142,9 @@ def cause_of(reason: str, server: Server) -> str:
         "before any answer": "no_answer",
         "broke the connection": "cut_short",
         "no server listens": "died",
+        "the answer begins with": "malformed",
+        "is no number": "malformed",
+        "longer than its size": "malformed",
         "status": "wrong_status",
     }
     return next((cause for words, cause in known.items() if words in reason), "wrong_bytes")
@@ -340,8 +343,10 @@ def _moved(server: Server, file: SampleFile | None = None) -> int:
     # Not what its keeper reads, who may watch it all the time.
     read = bytes_read(server.keeper, itself=False) or 0
     written = bytes_written(server.keeper, itself=False) or 0
-    # Of a map or a splice there is only the position, if that.
-    furthest = max(positions(server.keeper, file.path), default=0) if file else 0
+    # Of a map or a splice there is only the position, if that. At the end stands who has asked for
+    # the size by going there; to read so far is seen otherwise.
+    seen = positions(server.keeper, file.path) if file else []
+    furthest = max((each for each in seen if file and each < file.size), default=0)
     return max(read, written, furthest)
 
 
@@ -896,8 +901,8 @@ def short_transfers(
         except DownloadError as error:
             fail(
                 "ignores_send",
-                f"On sockets that send at most 4096 bytes a call, GET {path} ({file.size} "
-                f"bytes): {str(error).partition(': ')[2]}.{state_of(server)}",
+                f"On sockets that send at most 4096 bytes a call, and receive 100, GET {path} "
+                f"({file.size} bytes): {str(error).partition(': ')[2]}.{state_of(server)}",
             )
 
 

@@ -620,6 +620,8 @@ def _changed_before_open(server: Server, draw: Random, before: int, after: int) 
     )
     line = curl(server, file.url, "-i")
     if not answer.raw:
+        if answer.ended and server.running:
+            return  # it has seen it, and broken off
         _no_answer(server, f"{story}.", answer, line)
     story = f"{story}. Came back:\n\n{shown(answer.raw, 400)}\n\n"
     told, body = answer.header("content-length") or "", answer.body

@@ -157,6 +157,7 @@ class Guest:
 
 
 _MALFORMED = "the answer has not the right form"
+_LATE = "not finished after"
 
 
 class Guests:
@@ -223,7 +224,7 @@ class Guests:
                 now = time.monotonic()
                 # Who has not looked for long can't tell that there was silence.
                 if now > began + patience or (not ready and now > heard + SILENCE):
-                    return f"not finished after {now - began:.0f} s"
+                    return f"{_LATE} {now - began:.0f} s"
                 for key, _ in ready:
                     guest, heard = key.data, now
                     try:
@@ -455,7 +456,8 @@ def half_of_them_leave(server: Server, draw: Random, slack: int = 25) -> None:
         story += f"; then {half} of them closed their connections"
         _expect_back(server, before.descriptors, most, half, slack, story)
         if problem := guests.read_on(MiB, WAVE):
-            cause = "malformed" if _MALFORMED in problem else "dies_on_drop"
+            late = "serves_nobody" if _LATE in problem else "dies_on_drop"
+            cause = "malformed" if _MALFORMED in problem else late
             story += f", and {WAVE} others read on until they had 1 MiB: {problem}"
             fail(cause, f"{story}.{state_of(server)}", _THOUSAND)
         guests.leave(len(guests.here))
@@ -528,7 +530,11 @@ def descriptors_run_out(launch: Callable[..., Server], limits: Cup, draw: Random
             fail("spins_when_full", f"{story}. {awake}{log_of(server)}", _SHORT_OF)
         if problem := early.read_on(large.size):
             story += f". Then the 8 read on: {problem}"
-            fail("stuck_when_full", f"{story}.{state_of(server)}", _SHORT_OF)
+            fail(
+                "no_end" if _LATE in problem else "dies_when_full",
+                f"{story}.{state_of(server)}",
+                _SHORT_OF,
+            )
         late.leave(surplus)
         early.leave(8)
     if problem := _recovers(server, small):

@@ -339,11 +339,34 @@ def _read_one(pid: int) -> Memory | None:
         return None
     found = re.search(r"^Pss_Anon:\s+(\d+) kB", rollup, re.MULTILINE)
     anonymous = int(found[1]) * 1024 if found else status["RssAnon"]
+    shared = status["RssShmem"]
+    if shared > 2**20:  # in a map of a file on a tmpfs, perhaps: rare, and longer to find out
+        shared = min(shared, _shared_without_file(pid))
     return Memory(
-        private=anonymous + status["RssShmem"],
+        private=anonymous + shared,
         resident=status["VmRSS"],
         tables=status.get("VmPTE", 0),
     )
+
+
+def _shared_without_file(pid: int) -> int:
+    """The shared pages of process `pid` that no file holds, in bytes; 0 if it has ended.
+
+    `RssShmem` also counts maps of files, where these lie on a tmpfs. Such a page is a file's, as it
+    is on a disk. A file that has no name any more, a memfd, or one in /dev/shm is memory.
+    """
+    try:
+        text = _read(PROC / str(pid) / "smaps")
+    except (MeterError, OSError):
+        return 0
+    shared, counts = 0, False
+    for line in text.splitlines():
+        if found := re.match(r"[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)", line):
+            path = found[1]
+            counts = path.endswith(" (deleted)") or path.startswith(("/dev/shm/", "/dev/zero"))
+        elif counts and (found := re.match(r"(Rss|Anonymous): +(\d+) kB", line)):
+            shared += int(found[2]) * (1024 if found[1] == "Rss" else -1024)
+    return shared
 
 
 def _status(pid: int) -> dict[str, int]:

@@ -136,7 +136,8 @@ def head_of_whole(video: Video) -> Judge:
     def judge(talk: Talk, answer: RawAnswer) -> None:
         if answer.status != 200 or answer.header("content-range") is not None:
             what = "Range is for GET alone: the status of HEAD should be 200, without a range"
-            talk.fault("head_range", what, answer.raw)
+            cause = "head_refused" if answer.status in (404, 405, 501) else "head_range"
+            talk.fault(cause, what, answer.raw)
         _says_what_it_is(talk, answer, video)
 
     return judge

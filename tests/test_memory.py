@@ -129,6 +129,20 @@ def test_a_mapped_file_is_resident_but_not_private(puppet: Puppet, tmp_path: Pat
 
 
 @pytest.mark.needs("linux")
+@pytest.mark.parametrize("named", [True, False])
+def test_a_file_in_memory_is_private_too(puppet: Puppet, named: bool) -> None:
+    """With a name in /dev/shm, or without one anywhere."""
+    before = memory_of(puppet.pid)
+    puppet.do(
+        "import mmap, os, tempfile; f = tempfile.NamedTemporaryFile(dir='/dev/shm'); "
+        f"f.truncate({AMOUNT}); kept = mmap.mmap(f.fileno(), 0); kept.write(b'x' * {AMOUNT}); "
+        f"{named} or f.close()"
+    )
+    assert near(memory_of(puppet.pid).private - before.private, AMOUNT)
+    puppet.do("f.close()" if named else "pass")
+
+
+@pytest.mark.needs("linux")
 def test_shared_memory_is_private_too(puppet: Puppet) -> None:
     """Memory shared without a file (a RAM disk, an anonymous map) is the program's own."""
     before = memory_of(puppet.pid)

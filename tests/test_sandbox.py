@@ -16,7 +16,7 @@ from streamlab.errors import StreamlabError
 from streamlab.files import MiB
 from streamlab.grading.run import grade_class
 from streamlab.grading.task import GradingError
-from streamlab.labs import Lab
+from streamlab.labs import Lab, run_checks
 from streamlab.sandbox import (
     ENVIRONMENT,
     Sandbox,
@@ -346,3 +346,12 @@ def test_a_program_enters_its_group_first() -> None:
     command = Sandbox(cgroup="/sys/fs/cgroup/check").wrap(["true"], {}, None)
     assert command[:2] == ["sh", "-c"] and command[3] == "/sys/fs/cgroup/check"
     assert command[-1] == "true"
+
+
+@LINUX
+def test_a_map_of_what_it_writes_is_a_file_here_too() -> None:
+    """The folder of its output is a tmpfs: what a program maps of it is not held by it."""
+    lab = Lab(ROOT / "solutions" / "03_join_trap")
+    mapped = ROOT / "tests/labs/03_join_trap/right/client__mapped_part.py"
+    [result] = run_checks(lab, {"client.py": mapped}, only={"huge"}, isolated=True)
+    assert result.outcome == "passed", result.evidence

@@ -2,7 +2,7 @@
 
     /NAME                        the file
     /NAME?as=base64              the file as base64, in one line of text
-    Want-Repr-Digest: sha-256    a header by which a client asks for the file's SHA-256 (RFC 9530)
+    Want-Repr-Digest: sha-256=1  a header by which a client asks for the file's SHA-256 (RFC 9530)
 
 It works, and three of its requests hold the whole file.
 """

@@ -54,7 +54,7 @@ def test_load_all(draw, expect, workshop):
 
 def test_load_all_text(draw, expect, workshop):
     """The growth of the load-all server that makes text of the file."""
-    for clients in draw.sample([1, 2, 3], 2):
+    for clients in draw.sample([1, 2], 2):  # with 3, two mistakes give the same number
         live("load_all_text.py", draw, expect, workshop, "load_all_text", clients, 65536)
 
 
