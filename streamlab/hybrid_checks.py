@@ -606,22 +606,24 @@ def _changed_before_open(server: Server, draw: Random, before: int, after: int) 
     """A file is rewritten when the server may have looked at it, and is about to open it."""
     file = random_file(before + draw.randrange(99), name_of(draw, ".js"), server.root)
     new = draw.randbytes(after + draw.randrange(99))
-    answer = read_answer(b"", closed=True)
+    answer, broken_off = read_answer(b"", closed=True), False
     with Lease(file.path) as lease, suppress(OSError), connected(server, PATIENCE) as sock:
         sock.sendall(f"GET {file.url} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         if not lease.awaited(sock, PATIENCE):
             return  # it does not open the file, or nobody can hold it up here
         lease.rewrite(new)
         lease.let_go()
+        asked = time.monotonic()
         answer = ask_over(sock, [], patience=PATIENCE)
+        broken_off = not answer.raw and time.monotonic() < asked + PATIENCE
     story = (
         f"Sent GET {file.url} ({file.size} bytes). When the server was about to open the file, "
         f"it was rewritten; it has {len(new)} bytes now"
     )
     line = curl(server, file.url, "-i")
     if not answer.raw:
-        if answer.ended and server.running:
-            return  # it has seen it, and broken off
+        if broken_off and server.running:
+            return  # it has seen the change
         _no_answer(server, f"{story}.", answer, line)
     story = f"{story}. Came back:\n\n{shown(answer.raw, 400)}\n\n"
     told, body = answer.header("content-length") or "", answer.body
