@@ -4,8 +4,8 @@ Three quantities, which chapter 00 tells apart:
 
 - *private* memory: anonymous and shared-memory pages, what the program itself asked for. Summed
   over the process group, each page shared by forked processes counted once
-  (`Pss_Anon` of `/proc/PID/smaps_rollup` + `RssShmem` of `/proc/PID/status`; Linux kernel,
-  Documentation/filesystems/proc.rst).
+  (`Pss_Anon` of `/proc/PID/smaps_rollup` + `RssShmem` of `/proc/PID/status`, without the files on
+  a tmpfs that it maps; Linux kernel, Documentation/filesystems/proc.rst).
 - *resident* memory (RSS): all pages in RAM that the process maps, mapped files included.
 - the *high-water mark* of RSS (`VmHWM`), kept by the kernel, which no short peak escapes.
 
