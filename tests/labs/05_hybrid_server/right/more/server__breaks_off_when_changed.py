@@ -38,11 +38,11 @@ def open_file(root, name):
     if ".." in name.split("/") or not os.path.isfile(path):
         raise FileNotFoundError(name)
     size = os.path.getsize(path)
-    file = open(path, "rb")
-    if os.fstat(file.fileno()).st_size != size:
-        file.close()
+    descriptor = os.open(path, os.O_RDONLY)
+    if os.fstat(descriptor).st_size != size:
+        os.close(descriptor)
         raise ValueError(f"{name} has changed")
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def type_of(name):
