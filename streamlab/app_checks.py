@@ -279,7 +279,9 @@ def nobody_waits(launch: Callable[..., Server], draw: Random, scratch: Path) -> 
     with ExitStack() as stack:
         watchers: list[_Watcher] = []
         story = f"{WATCHERS} clients asked for {LOG}, one after the other"
-        deadline = time.monotonic() + 6 * PROMPT  # none waits for PROMPT, nor all of them for ever
+        deadline = (
+            time.monotonic() + 6 * PROMPT
+        )  # each may wait for PROMPT, all together not so long
         for number in range(1, WATCHERS + 1):
             watchers.append(stack.enter_context(_Watcher(server)))
             left = min(PROMPT, deadline - time.monotonic())
@@ -516,7 +518,7 @@ def _pours(server: Server, path: str, baseline: int, work: float = 1.0) -> None:
             if held > allowed or cpu_seconds(server) > enough or now > deadline:
                 ended = False
                 break
-    line = curl(server, path, "") + " | head -c 64000000 > /dev/null"
+    line = curl(server, path, "-N") + " | head -c 64000000 > /dev/null"
     if not came:
         _fail("no_answer", server, f"GET {path}: nothing came", line)
     if ended:

@@ -58,7 +58,7 @@ def name_of(draw: Random, ending: str = ".bin") -> str:
 
 def curl(server: Server, path: str, options: str = "-o /dev/null") -> str:
     """A command by which a student can ask for the same path of a server started by hand."""
-    return f"curl -sS {options}{' ' * bool(options)}{shlex.quote(f'http://127.0.0.1:PORT{path}')}"
+    return f"curl -sS {options} {shlex.quote(f'http://127.0.0.1:PORT{path}')}"
 
 
 def log_of(server: Server) -> str:
@@ -343,10 +343,12 @@ def _moved(server: Server, file: SampleFile | None = None) -> int:
     # Not what its keeper reads, who may watch it all the time.
     read = bytes_read(server.keeper, itself=False) or 0
     written = bytes_written(server.keeper, itself=False) or 0
-    # Of a map or a splice there is only the position, if that. At the end stands who has asked for
-    # the size by going there; to read so far is seen otherwise.
-    seen = positions(server.keeper, file.path) if file else []
-    furthest = max((each for each in seen if file and each < file.size), default=0)
+    furthest = 0
+    if file is not None:
+        # Of a map or a splice there is only the position, if that. At the end stands who has asked
+        # for the size by going there: a read so far is seen otherwise.
+        seen = positions(server.keeper, file.path)
+        furthest = max((each for each in seen if each < file.size), default=0)
     return max(read, written, furthest)
 
 

@@ -157,7 +157,6 @@ class Guest:
 
 
 _MALFORMED = "the answer has not the right form"
-_LATE = "not finished after"
 
 
 class Guests:
@@ -224,7 +223,7 @@ class Guests:
                 now = time.monotonic()
                 # Who has not looked for long can't tell that there was silence.
                 if now > began + patience or (not ready and now > heard + SILENCE):
-                    return f"{_LATE} {now - began:.0f} s"
+                    return f"not finished after {now - began:.0f} s"
                 for key, _ in ready:
                     guest, heard = key.data, now
                     try:
@@ -456,8 +455,10 @@ def half_of_them_leave(server: Server, draw: Random, slack: int = 25) -> None:
         story += f"; then {half} of them closed their connections"
         _expect_back(server, before.descriptors, most, half, slack, story)
         if problem := guests.read_on(MiB, WAVE):
-            late = "serves_nobody" if _LATE in problem else "dies_on_drop"
-            cause = "malformed" if _MALFORMED in problem else late
+            late = cause_of(problem, server) == "no_end"
+            cause = "serves_nobody" if late else "dies_on_drop"
+            if _MALFORMED in problem:
+                cause = "malformed"
             story += f", and {WAVE} others read on until they had 1 MiB: {problem}"
             fail(cause, f"{story}.{state_of(server)}", _THOUSAND)
         guests.leave(len(guests.here))
@@ -530,11 +531,9 @@ def descriptors_run_out(launch: Callable[..., Server], limits: Cup, draw: Random
             fail("spins_when_full", f"{story}. {awake}{log_of(server)}", _SHORT_OF)
         if problem := early.read_on(large.size):
             story += f". Then the 8 read on: {problem}"
-            fail(
-                "no_end" if _LATE in problem else "dies_when_full",
-                f"{story}.{state_of(server)}",
-                _SHORT_OF,
-            )
+            found = cause_of(problem, server)
+            cause = "no_end" if found == "no_end" else "dies_when_full"
+            fail(cause, f"{story}.{state_of(server)}", _SHORT_OF)
         late.leave(surplus)
         early.leave(8)
     if problem := _recovers(server, small):

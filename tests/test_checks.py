@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from types import SimpleNamespace
+
 import pytest
 
-from streamlab.checks import Trace, read_answer
+from streamlab import download
+from streamlab.checks import Trace, cause_of, read_answer
+from streamlab.errors import DownloadError
 from streamlab.files import MiB
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
@@ -65,3 +71,32 @@ def test_a_curve_is_one_line() -> None:
     for odd in ([-8 * MiB] * 3, [-60 * MiB, MiB], [0]):
         trace.sizes = odd
         assert "at most" in trace.line
+
+
+@pytest.mark.parametrize(
+    ("raw", "cause"),
+    [
+        (b"200 OK\r\nContent-Length: 5\r\n\r\nhello", "malformed"),
+        (HEAD.replace(b"5", b"five") + b"hello", "malformed"),
+        (CHUNKED + b"2\r\nhello\r\n0\r\n\r\n", "malformed"),
+        (HEAD + b"he", "cut_short"),
+        (HEAD.replace(b"200 OK", b"500 No") + b"hello", "wrong_status"),
+        (b"", "no_answer"),
+    ],
+)
+def test_a_download_that_fails_has_its_cause(raw: bytes, cause: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(raw)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(DownloadError) as error:
+            download(f"http://127.0.0.1:{listener.getsockname()[1]}/a")
+        thread.join()
+    server = SimpleNamespace(log=lambda: "")
+    assert cause_of(str(error.value), server) == cause  # type: ignore[arg-type]

@@ -125,6 +125,34 @@ def test_what_was_not_expected_has_its_cause(gate: Gateway, answer: Answer, caus
     assert cause_of(error) == cause
 
 
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (Answer(BODY[:100_000]), "truncation_hidden"),
+        (Answer(BODY, stop=100_000), "not_buffered"),
+        (Answer(BODY, 500), "wrong_status"),
+    ],
+)
+def test_half_a_file_of_the_lake_has_its_cause(gate: Gateway, answer: Answer, cause: str) -> None:
+    """To have taken in what there was is another mistake than to have streamed it."""
+    with pytest.raises(CheckFailed) as error:
+        proxy_checks._expect_error(
+            gate, gate.put(answer), what="", cause="not_buffered", by_hand=""
+        )
+    assert cause_of(error) == cause
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [(Answer(BODY[:100_000]), "truncation_hidden"), (Answer(BODY, 500), "wrong_status")],
+)
+def test_a_break_that_is_not_told_has_its_cause(gate: Gateway, answer: Answer, cause: str) -> None:
+    """A whole answer with another status hides nothing."""
+    with pytest.raises(CheckFailed) as error:
+        proxy_checks._expect_broken(gate, answer, BODY, "60 %", "cut")
+    assert cause_of(error) == cause
+
+
 def test_a_visit_reads_in_steps(gate: Gateway, tmp_path: Path) -> None:
     """It compares what comes with where it comes from, and sees the end."""
     (tmp_path / "body").write_bytes(BODY)
