@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from streamlab.clients import FIRST, Crowd, Download, Job, Pace
-from streamlab.errors import DownloadError, ServerError
+from streamlab.errors import DownloadError, MeterError, ServerError
 from streamlab.files import KiB, MiB, size_text, text_file
 from streamlab.memory import (
     Memory,
@@ -109,7 +109,7 @@ class Filling:
     clients: int
     """How many were to come."""
     served: int
-    """How many got their first bytes, all those before them still connected."""
+    """How many got their first bytes from a server that lived on, all before them connected."""
     completed: int
     """How many had the whole file in the end, once nobody else was to come."""
     error: str | None
@@ -217,8 +217,11 @@ def fill(
         baseline = memory_of(server.pid).private
         while error is None and len(steps) < clients:
             error = crowd.arrive_one().error
-            if error is None:
-                steps.append(max(0, memory_of(server.pid).private - baseline))
+            try:
+                if error is None:
+                    steps.append(max(0, memory_of(server.pid).private - baseline))
+            except MeterError:
+                error = "the server ended after the first bytes"
         served = crowd.finish()[: len(steps)]
         losses = [each.error for each in served if each.error is not None]
         if error is not None:

@@ -1,6 +1,7 @@
 """Serves small files well and others as MODE says: cut short, with wrong bytes, and so on."""
 
 import os
+import time
 from pathlib import Path
 
 from streamlab.serve import Response, serve_files
@@ -34,6 +35,11 @@ def send(path: Path, response: Response) -> None:
         response.write(b"%x\r\n%b\r\n" % (len(data), data))
     elif mode == "die":
         print("no more", flush=True)
+        os._exit(5)
+    elif mode == "die late":
+        response.start(len(data))
+        response.write(data[: 64 * 1024])
+        time.sleep(0.2)
         os._exit(5)
 
 
