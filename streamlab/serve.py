@@ -10,6 +10,7 @@ An ASGI app runs with `python -m streamlab.serve FILE:app --port 0`: uvicorn on 
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import importlib.util
 import os
@@ -107,7 +108,10 @@ def _give_up_without_memory(error: BaseException | None) -> None:
 
 
 class _Server(_Door, ThreadingHTTPServer):
-    daemon_threads = True
+    def process_request(self, request: Any, client_address: Any) -> None:
+        # `Thread.start` waits for word from the new thread: for ever, if that finds no memory for
+        # its first step. Who has no thread is turned away instead, and the next one may have one.
+        _thread.start_new_thread(self.process_request_thread, (request, client_address))
 
 
 def serve_files(
