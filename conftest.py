@@ -1,19 +1,40 @@
-"""How tests and notebooks say what they need, and what happens where it is missing.
+"""How tests and notebooks say what they need, and how nbval speaks with its kernels.
 
 A test says `@pytest.mark.needs("linux", "curl")`, a notebook `"streamlab": {"needs": [...]}` in its
 metadata. Where something is missing it is skipped with the reason; with CI set, it fails.
+
+On Linux nbval's kernels are spoken with by files: of the ports that it would choose for them,
+another program can be given one before the kernel listens there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import nbval.kernel
 import pytest
+from jupyter_client.manager import KernelManager
 
 from streamlab.doctor import missing
+
+
+class KernelByFiles(KernelManager):
+    """A kernel whose sockets lie in a temporary folder of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="nbval-", ignore_cleanup_errors=True)
+        connection_file = str(Path(self._folder.name) / "kernel.json")
+        super().__init__(transport="ipc", connection_file=connection_file, **options)
+
+
+if sys.platform == "linux":
+    nbval.kernel.KernelManager = KernelByFiles
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -117,7 +117,9 @@ def test_interrupt(kernel: Kernel, alive: Alive, tmp_path: Path) -> None:
     pid, supervisor, url = kernel.serve()
     (tmp_path / ".streamlab/files").mkdir(parents=True, exist_ok=True)
     (tmp_path / ".streamlab/files/small").write_text("small")
-    request = kernel.client.execute("import time\nprint('sleeps')\ntime.sleep(60)")
+    # Else what is asked soon after an error may be refused, for it might have been asked before.
+    sleep = "import time\nprint('sleeps')\ntime.sleep(60)"
+    request = kernel.client.execute(sleep, stop_on_error=False)
     while kernel.client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
         pass
     kernel.manager.interrupt_kernel()

@@ -184,7 +184,7 @@ def test_states_of_threads(puppet: Puppet, becomes: Becomes) -> None:
     assert not memory.at_work(puppet.pid)
     puppet.do("threading.Thread(target=exec, args=('while True: pass',)).start()")
     assert becomes(lambda: memory.at_work(puppet.pid))
-    assert "R" in memory.thread_states(puppet.pid)[puppet.pid]
+    assert becomes(lambda: "R" in memory.thread_states(puppet.pid)[puppet.pid])
     assert not memory.at_work(puppet.pid, itself=False)
 
 
