@@ -219,6 +219,7 @@ def fill(
             error = crowd.arrive_one().error
             try:
                 if error is None:
+                    _until_idle(server.pid, timeout=1)  # who is about to end has something to do
                     steps.append(max(0, memory_of(server.pid).private - baseline))
             except MeterError:
                 error = "the server ended after the first bytes"
@@ -293,6 +294,13 @@ print("grew by", high_water(os.getpid()) - before)
 """
 
 
+def _until_idle(pid: int, timeout: float) -> None:
+    """Wait until no thread of a server runs or waits for a CPU, or `timeout` seconds are over."""
+    deadline = time.monotonic() + timeout
+    while at_work(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def _at_rest(pid: int, timeout: float = 10.0) -> Memory:
     """The memory of a server that has done what it does for clients who wait.
 
@@ -301,8 +309,7 @@ def _at_rest(pid: int, timeout: float = 10.0) -> Memory:
     a busy machine it may have had none. Or `timeout` seconds are over.
     """
     deadline = time.monotonic() + timeout
-    while at_work(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    _until_idle(pid, timeout)
     reading, read = memory_of(pid), bytes_read(pid)
     while time.monotonic() < deadline:
         before, read_before = reading, read
@@ -377,6 +384,8 @@ def _crowd(server: Server, job: Job, fresh: bool) -> Iterator[Crowd]:
     port = int(server.url.rpartition(":")[2])
     try:
         with Crowd(replace(job, port=port)) as crowd:
+            # The small request has all its bytes; the server may still have its file to close.
+            _until_idle(server.pid, timeout=2)
             yield crowd
     except DownloadError as error:
         log = server.log().strip()

@@ -39,7 +39,9 @@ def send(path: Path, response: Response) -> None:
     elif mode == "die late":
         response.start(len(data))
         response.write(data[: 64 * 1024])
-        time.sleep(0.2)
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            pass
         os._exit(5)
 
 
