@@ -57,6 +57,8 @@ WATCHERS = 60
 """Clients of the log at once: more than Starlette has threads (40)."""
 FEW_THREADS = 32
 """A pool that is full has had at least so many: Starlette's 40, asyncio's own fewer."""
+HURRY = 0.1
+"""A client who hurries has no longer pause."""
 PROMPT = 5.0
 """Seconds after which an answer that had to come at once has not come."""
 EACH = 4 * MiB
@@ -291,9 +293,7 @@ def nobody_waits(launch: Callable[..., Server], draw: Random, scratch: Path) -> 
                 _fail(cause, server, f"{what}: {problem}", curl(server, LOG, "-N"))
         story = f"{WATCHERS} clients were watching {LOG}"
         _expect_prompt(server, small, story, "blocks")
-        with _hurrying(server, f"{REPORT}?rows={ENDLESS}"):
-            also = f"{story}, and one read {REPORT}?rows={ENDLESS} as fast as it could"
-            _expect_prompt(server, small, also, "never_waits")
+        _beside_who_hurries(server, small, story)
         with _asking(server, slow, clients=4) as waiting:
             also = (
                 f"{story}, and 4 had asked for {server.path_of(slow)}, on a disk where each read "
@@ -311,6 +311,16 @@ def nobody_waits(launch: Callable[..., Server], draw: Random, scratch: Path) -> 
                 problem = _rest_of(sock, slow)
                 if problem:
                     _fail("blocks", server, f"{also}. Then the disk was quick again: {problem}")
+
+
+def _beside_who_hurries(server: Server, small: SampleFile, story: str) -> None:
+    """Others are answered also while one never makes the server wait."""
+    also = f"{story}, and one read {REPORT}?rows={ENDLESS} as fast as it could"
+    for _ in range(5):  # once more where this machine stood still, so that nobody hurried
+        with _hurrying(server, f"{REPORT}?rows={ENDLESS}") as pauses:
+            _expect_prompt(server, small, also, "never_waits")
+        if max(pauses, default=HURRY) < HURRY:
+            break
 
 
 def _expect_prompt(server: Server, small: SampleFile, story: str, cause: str) -> None:
@@ -331,21 +341,29 @@ def _expect_prompt(server: Server, small: SampleFile, story: str, cause: str) ->
 
 
 @contextmanager
-def _hurrying(server: Server, path: str) -> Iterator[None]:
-    """A client who reads without end, as fast as it can, in a thread."""
+def _hurrying(server: Server, path: str) -> Iterator[list[float]]:
+    """A client who reads without end, as fast as it can, in a thread.
+
+    Bound is a list of its pauses between one piece and the next. In a long one the connection
+    fills, and a server that would never wait of itself has to.
+    """
+    pauses: list[float] = []
     with connected(server, PROMPT) as sock:
 
         def read() -> None:
             with suppress(OSError):
+                came = None
                 while sock.recv(256 * KiB):
-                    pass
+                    before, came = came, time.monotonic()
+                    if before is not None:
+                        pauses.append(came - before)
 
         sock.sendall(request_for(path))
         thread = threading.Thread(target=read, daemon=True)
         thread.start()
         time.sleep(0.3)
         try:
-            yield
+            yield pauses
         finally:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

@@ -420,8 +420,9 @@ def holds_little(server: Server, draw: Random, clients: int = 32, each: int = 4 
     """Large begins at a megabyte: what is larger is held in part only, and nothing is hoarded."""
     warm_up(server, draw)
     baseline = held_by(server)
-    # Neither is small, though a few of the first would fit into memory.
-    for size in (draw.randrange(5632, 6656) * KiB, draw.randrange(24 * MiB, 200 * MiB)):
+    # Neither is small, though a few of the first would fit into memory. The kernel takes up to
+    # 5.6 MiB of a file off the server's hands: of one that is no larger, nothing would be held.
+    for size in (draw.randrange(8 * MiB, 9 * MiB), draw.randrange(24 * MiB, 200 * MiB)):
         file = sparse_file(size, name_of(draw), server.root, 2, draw.randrange(99))
         hold(server, file, clients, "stalled", MiB, baseline, clients * each)
     _keeps_little(server, draw, baseline)

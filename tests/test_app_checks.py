@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import time
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from streamlab.app_checks import SLOW_DISK, _plain, _Watcher
+from streamlab import app_checks
+from streamlab.app_checks import HURRY, SLOW_DISK, _plain, _Watcher
 
 OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -80,6 +84,36 @@ def test_a_watcher_sees_what_comes(answering, answer: bytes, problem: str) -> No
         found = watcher.sees(b"hello")
     assert problem in found
     assert bool(found) == bool(problem)
+
+
+def test_pauses_of_who_hurries_are_seen() -> None:
+    """Also the longest of them, between two pieces that come far apart."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server: Any = SimpleNamespace(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with app_checks._hurrying(server, "/report.csv") as pauses:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"one")
+                time.sleep(10 * HURRY)
+                connection.sendall(b"two")
+    assert max(pauses) > 2 * HURRY
+
+
+@pytest.mark.parametrize(
+    ("pauses", "asked"),
+    [([[0.01]], 1), ([[0.01, 0.5], [0.01]], 2), ([[], [0.01]], 2), ([[0.5]] * 9, 5)],
+    ids=["hurried", "stood still", "never began", "always stood still"],
+)
+def test_who_did_not_hurry_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[list[float]], asked: int
+) -> None:
+    """While a reader stands still, a server that never waits of itself has to: nothing is seen."""
+    runs, answers = iter(pauses), []
+    monkeypatch.setattr(app_checks, "_hurrying", lambda *_: nullcontext(next(runs)))
+    monkeypatch.setattr(app_checks, "_expect_prompt", lambda *_: answers.append(None))
+    unused: Any = None
+    app_checks._beside_who_hurries(unused, unused, "some story")
+    assert len(answers) == asked
 
 
 def test_gzip_is_taken_off_as_far_as_it_came() -> None:
