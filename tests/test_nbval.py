@@ -7,6 +7,7 @@ run by nbval at once, with the settings of this repository.
 from __future__ import annotations
 
 import copy
+import gc
 import importlib.util
 import os
 import subprocess
@@ -20,6 +21,7 @@ from xml.etree import ElementTree
 import notebook_rules as rules
 import pytest
 from nbformat import NotebookNode, v4
+from nbval import kernel
 from notebook_rules import ROOT, Saved
 
 pytestmark = pytest.mark.needs("linux")
@@ -283,3 +285,14 @@ def test_chapter_00_fails_when_its_streaming_server_loads_all(tmp_path: Path) ->
     assert {code[number] for number in report.failed} == {"measure-stream", "timeline"}
     assert "Cell outputs differ" in report.words
     assert "64 MiB (not below 1 MiB)" in report.words
+
+
+def test_its_kernels_are_spoken_with_by_files() -> None:
+    """Each has a folder of its own, that lives as long: no port that a neighbour could be given."""
+    managers = [kernel.KernelManager() for _ in range(2)]
+    folders = [Path(each.connection_file).parent for each in managers]
+    assert {each.transport for each in managers} == {"ipc"}
+    assert folders[0] != folders[1] and all(folder.is_dir() for folder in folders)
+    managers.clear()
+    gc.collect()
+    assert not any(folder.exists() for folder in folders)
