@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from streamlab import app_checks
-from streamlab.app_checks import HURRY, SLOW_DISK, _plain, _Watcher
+from streamlab.app_checks import CHUNK, HURRY, SLOW_DISK, _plain, _Watcher
 
 OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -93,6 +93,7 @@ def test_pauses_of_who_hurries_are_seen() -> None:
         with app_checks._hurrying(server, "/report.csv") as pauses:
             connection, _ = listener.accept()
             with connection:
+                assert connection.recv(CHUNK)  # unread, it would turn the close into a reset
                 connection.sendall(b"one")
                 time.sleep(10 * HURRY)
                 connection.sendall(b"two")
