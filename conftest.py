@@ -21,14 +21,22 @@ import nbval.kernel
 import pytest
 from jupyter_client.manager import KernelManager
 
+from streamlab import environment
 from streamlab.doctor import missing
+
+environment.prepare()
+
+LONGEST = 107 - len("/nbval-12345678/kernel-ipc-99")
+"""How long the path of a folder may be, in bytes, that holds the folder of a kernel's sockets."""
 
 
 class KernelByFiles(KernelManager):
-    """A kernel whose sockets lie in a temporary folder of its own."""
+    """A kernel whose sockets lie in a temporary folder of its own, in a place with a short path."""
 
     def __init__(self, **options: Any) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="nbval-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="nbval-", dir=environment.short_folder(LONGEST), ignore_cleanup_errors=True
+        )
         connection_file = str(Path(self._folder.name) / "kernel.json")
         super().__init__(transport="ipc", connection_file=connection_file, **options)
 
@@ -52,6 +60,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @cache
 def _needs_of(path: Path) -> list[str]:
     needs: list[str] = (
-        json.loads(path.read_text())["metadata"].get("streamlab", {}).get("needs", [])
+        json.loads(path.read_text(encoding="utf-8"))["metadata"]
+        .get("streamlab", {})
+        .get("needs", [])
     )
     return needs

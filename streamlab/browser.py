@@ -14,9 +14,12 @@ import argparse
 import base64
 import html
 import json
+import re
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,28 @@ ARGUMENTS = [
 
 STEP = 20.0
 """Seconds that the browser gets to be ready, on a busy machine."""
+
+
+@cache
+def driver_problem() -> str:
+    """Why the program that drives the browser does not start here; empty if it does.
+
+    Playwright brings it along, built for this system, but not all libraries that it needs.
+    """
+    from playwright._impl._driver import compute_driver_executable
+
+    command = [*compute_driver_executable(), "--version"]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"Playwright's driver does not start: {error}"
+    if ran.returncode == 0:
+        return ""
+    words = ran.stderr.strip().splitlines() or [f"status {ran.returncode}"]
+    missing = re.search(r"lib[^ :]+\.so[.0-9]*", words[-1])
+    advice = f"the library {missing[0]} is missing" if missing else words[-1][:200]
+    hint = " (package libatomic1)" if missing and "atomic" in missing[0] else ""
+    return f"Playwright's driver does not start: {advice}{hint}"
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,8 @@ def watch(
         browser = tool("chromium")
     except ToolError as error:
         return Viewing(problem=str(error))
+    if problem := driver_problem():
+        return Viewing(problem=problem)
     with tempfile.TemporaryDirectory(prefix="streamlab-browser-") as folder:
         order = {
             "url": url,

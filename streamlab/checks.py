@@ -15,15 +15,15 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import psutil
 
-from streamlab.clients import OVERDUE, Crowd, Download, Job, Pace, download
-from streamlab.errors import DownloadError, MeterError
+from streamlab.clients import Crowd, Download, Job, Pace, download
+from streamlab.errors import DownloadError, Failure, MeterError
 from streamlab.files import GiB, KiB, MiB, SampleFile, TiB, random_file, size_text, sparse_file
 from streamlab.memory import at_work as group_at_work
 from streamlab.memory import (
@@ -35,7 +35,8 @@ from streamlab.memory import (
     positions,
     threads_of,
 )
-from streamlab.server import Server
+from streamlab.patience import Deadline, connect
+from streamlab.server import Server, out_of_memory
 from streamlab.testing import fail
 
 CHUNK = 64 * KiB
@@ -61,20 +62,79 @@ def curl(server: Server, path: str, options: str = "-o /dev/null") -> str:
     return f"curl -sS {options} {shlex.quote(f'http://127.0.0.1:PORT{path}')}"
 
 
+def by_hand(pieces: Sequence[bytes], pause: float = 0, *, leaves: bool = False) -> str:
+    """A command that sends what curl can't: these bytes, piece by piece, `pause` seconds apart.
+
+    It is a line of Python, which prints what comes back until the connection ends, or `leaves`.
+    """
+    if len(pieces) > 3 and all(len(piece) == 1 for piece in pieces):
+        said = f"[bytes([b]) for b in {literal(b''.join(pieces))}]"
+    else:
+        said = f"[{', '.join(map(literal, pieces))}]"
+    each = f"(s.sendall(p), time.sleep({pause:g}))" if pause else "s.sendall(p)"
+    program = (
+        "import socket, time; "
+        's = socket.create_connection(("127.0.0.1", PORT), 5); '
+        f"[{each} for p in {said}]; "
+        + ("s.close()" if leaves else '[print(p) for p in iter(lambda: s.recv(65536), b"")]')
+    )
+    return f"python3 -c {shlex.quote(program)}"
+
+
+def literal(data: bytes) -> str:
+    """Bytes as Python writes them, a long repetition of one byte as a product."""
+    parts, at = [], 0
+    for run in re.finditer(rb"(.)\1{39,}", data, re.DOTALL):
+        parts += [repr(data[at : run.start()])] * (run.start() > at)
+        parts.append(f"{run[1]!r} * {len(run[0])}")
+        at = run.end()
+    parts += [repr(data[at:])] * (at < len(data) or not parts)
+    return " + ".join(parts)
+
+
 def log_of(server: Server) -> str:
-    """The last lines that a server wrote, for evidence; its first line is left out."""
-    lines = [line for line in server.log().splitlines() if not line.startswith("listening on ")]
+    """The last lines that a server wrote since the request that failed, for evidence.
+
+    Its first line is left out. When it has ended, they are its last ones, whenever it wrote them.
+    """
+    text = server.recent_log()
+    lines = [line for line in text.splitlines() if not line.startswith("listening on ")]
     if not lines:
         return ""
-    text = textwrap.indent("\n".join(line[:200] for line in lines[-12:]), "    ")
+    text = textwrap.indent("\n".join(map(_legible, lines[-12:])), "    ")
     return f"\n\nThe server wrote:\n\n{text}"
 
 
+def _legible(line: str) -> str:
+    """A line of a log, shortened, with what can't be printed escaped; of binary data a piece."""
+    shown = "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line[:200])
+    escapes = shown.count("\\x") + shown.count("\\u")
+    most = 60 if escapes > 5 else 200
+    return shown[:most] + (f" ... ({len(line)} characters)" if len(shown) > most else "")
+
+
 def state_of(server: Server) -> str:
-    """Whether a server still runs, and its last words, for evidence."""
+    """Whether a server still runs and where, and its last words, for evidence."""
     time.sleep(0.1)  # the news of its end may be on its way
-    ended = "" if server.running else f" It has ended, with status {server.exit_status}."
-    return ended + log_of(server)
+    if limit := server.output_limit:
+        told = (
+            f" It has written {size_text(limit)} to its log, or to another file. That is the limit "
+            "for one file (fsize_mib in lab.toml), and the system takes no more."
+        )
+    elif not server.running:
+        told = f" It has ended, with status {server.exit_status}."
+    else:
+        told = _elsewhere(server)
+    return told + log_of(server)
+
+
+def _elsewhere(server: Server) -> str:
+    """Where a server listens, if that is not where its first line says."""
+    places = server.listens_on()
+    if not places or server.url.rpartition(":")[2] in {str(port) for _, port in places}:
+        return ""
+    names = " and ".join(f"{host}:{port}" for host, port in places)
+    return f" It runs, and listens on {names}; its first line names {server.url}."
 
 
 # BYTES
@@ -108,7 +168,7 @@ def _rest_arrives(server: Server, file: SampleFile) -> None:
         [result] = one.finish()
     if result.error is not None:
         fail(
-            cause_of(result.error, server),
+            cause_of(result.failure, server),
             f"A client took {size_text(CHUNK)} of {path} ({size_text(file.size)}), waited a "
             f"moment, and took the rest: {result.error}.{state_of(server)}",
             curl(server, path, "--limit-rate 20M -o got"),
@@ -118,36 +178,61 @@ def _rest_arrives(server: Server, file: SampleFile) -> None:
 def expect_download(server: Server, file: SampleFile, what: str) -> Download:
     """One client gets a file whole and right; else the check fails with the likeliest cause."""
     path = server.path_of(file)
+    server.mark()
     try:
         return download(server.url + path, file.path, timeout=PATIENCE)
     except DownloadError as error:
         reason = str(error).partition(": ")[2]
         fail(
-            cause_of(reason, server),
+            cause_of(error.failure, server),
             f"GET {path}, {what}: {reason}.{state_of(server)}",
             curl(server, path, "-o got"),
         )
 
 
-def cause_of(reason: str, server: Server) -> str:
+def right_alone(server: Server, file: SampleFile, first: int, path: str = "") -> None:
+    """One client, with no other there, gets the first bytes of a file right: `first` of them.
+
+    A check that asks for more than that asks this first. What is wrong here is the cause, and the
+    question of the check stays open.
+    """
+    path = path or server.path_of(file)
+    server.mark()
+    try:
+        download(server.url + path, file.path, timeout=PATIENCE, first=min(first, file.size))
+    except DownloadError as error:
+        fail(
+            cause_of(error.failure, server),
+            f"With no other client there, GET {path} ({size_text(file.size)}) already goes wrong: "
+            f"{str(error).partition(': ')[2]}.{state_of(server)}",
+            curl(server, path, "-o got"),
+        )
+
+
+def cause_of(failure: Failure | None, server: Server) -> str:
     """The misconception that a failed download points to."""
-    if "MemoryError" in server.log() or "Cannot allocate memory" in server.log():
+    if server.output_limit is not None:
+        return "too_much_output"
+    if out_of_memory(server.log()):
         return "whole_file"
-    known = {
-        "CR LF": "malformed",
-        "not as in the file": "wrong_bytes",
-        "too many": "wrong_bytes",
-        "not finished after": "no_end",
-        "cut short": "cut_short",
-        "before any answer": "no_answer",
-        "broke the connection": "cut_short",
-        "no server listens": "died",
-        "the answer begins with": "malformed",
-        "is no number": "malformed",
-        "longer than its size": "malformed",
-        "status": "wrong_status",
-    }
-    return next((cause for words, cause in known.items() if words in reason), "wrong_bytes")
+    if failure == "refused" and server.running:
+        return "elsewhere"
+    return _CAUSES[failure or "other"]
+
+
+_CAUSES: dict[Failure, str] = {
+    "refused": "died",
+    "no_answer": "no_answer",
+    "malformed": "malformed",
+    "status": "wrong_status",
+    "wrong_bytes": "wrong_bytes",
+    "too_many": "wrong_bytes",
+    "cut_short": "cut_short",
+    "broken": "cut_short",
+    "unfinished": "no_end",
+    "overdue": "no_answer",
+    "other": "no_answer",
+}
 
 
 # HUGE
@@ -178,7 +263,7 @@ def _pour(server: Server, file: SampleFile, pace: Pace, first: int) -> None:
         [result] = clients.finish()
     if result.error is not None:
         fail(
-            cause_of(result.error, server),
+            cause_of(result.failure, server),
             f"GET {path}, {size_text(file.size)}, in {server.cup}: {result.error}, after "
             f"{size_text(result.size)} that were right.\n{trace.line}{state_of(server)}",
             curl(server, path),
@@ -186,21 +271,6 @@ def _pour(server: Server, file: SampleFile, pace: Pace, first: int) -> None:
 
 
 # HOLD
-
-
-def holds_little(server: Server, draw: Random, clients: int = 32, each: int = 4 * MiB) -> None:
-    """While many clients have their first bytes and wait, the server holds a few MiB for each."""
-    warm_up(server, draw)
-    baseline = held_by(server)  # before there are any files that it could have taken in
-    medium = dense_file(draw.randrange(48 * MiB, 80 * MiB), name_of(draw), server.root, draw)
-    large = sparse_file(
-        draw.randrange(1300 * MiB, 1500 * MiB), name_of(draw), server.root, 6, draw.randrange(99)
-    )
-    # A process more, and what Python needs for it, is nothing of the file.
-    somewhere = draw.randrange(medium.size // 4, medium.size // 2)
-    hold(server, medium, 1, "slow", somewhere, baseline, each + 20 * MiB)
-    hold(server, medium, clients, "stalled", 4 * MiB, baseline, clients * each)
-    hold(server, large, clients, "stalled", 4 * MiB, baseline, clients * each)
 
 
 def hold(
@@ -221,20 +291,20 @@ def hold(
     path = path or server.path_of(file)
     with traced(server) as trace, crowd(server, file, clients, pace, first, path=path) as many:
         arrived = many.arrive()
-        failed = [each.error for each in arrived if each.error]
+        failed = [each for each in arrived if each.failure]
         held = 0 if failed else most_held(server, baseline + allowed)
         if pace == "slow" and not failed and held <= baseline + allowed:
-            failed = [each.error for each in many.finish() if each.error]
+            failed = [each for each in many.finish() if each.failure]
             held = least_held(server, baseline + allowed)
     who = f"{clients} clients" if clients > 1 else "A client"
     asked = f"{who} of {path}{size} took {size_text(first)} and waited"
     line = curl(server, path, "--limit-rate 1M -o /dev/null")
     if failed:
-        cause = cause_of(failed[0], server)
+        cause = cause_of(failed[0].failure, server)
         if cause == "no_end" and clients > 1:
             cause = "one_at_a_time"
         story = f"{len(failed)} of them failed" if clients > 1 else "then took the rest"
-        fail(cause, f"{asked}; {story}: {failed[0]}.\n{trace.line}{state_of(server)}", line)
+        fail(cause, f"{asked}; {story}: {failed[0].error}.\n{trace.line}{state_of(server)}", line)
     if held > baseline + allowed:
         fail(
             "holds_much",
@@ -246,14 +316,14 @@ def hold(
 
 def most_held(server: Server, enough: int) -> int:
     """The most memory that a server holds until it rests, and holds no more than 0.5 s before."""
-    most, since = held_by(server), time.monotonic()
-    deadline = since + 5
-    while most <= enough and time.monotonic() < deadline:
-        if time.monotonic() > since + 0.5 and not at_work(server):
+    deadline, quiet = Deadline(5), Deadline(0.5)
+    most = held_by(server)
+    while most <= enough and not deadline.passed:
+        if quiet.passed and not at_work(server):
             break
         time.sleep(0.1)
         if (held := held_by(server)) > most + MiB:
-            since = time.monotonic()
+            quiet = Deadline(0.5)
         most = max(most, held)
     return most
 
@@ -262,8 +332,8 @@ def least_held(server: Server, enough: int) -> int:
     """The memory that a server holds once it is no more than `enough`, or after two seconds."""
     time.sleep(0.3)  # what is kept for the next client is taken in a moment after the answer
     comes_to_rest(server)
-    deadline = time.monotonic() + 2
-    while (held := held_by(server)) > enough and time.monotonic() < deadline:
+    deadline = Deadline(2)
+    while (held := held_by(server)) > enough and not deadline.passed:
         time.sleep(0.1)
     return held
 
@@ -306,21 +376,21 @@ def reading_stops(server: Server, draw: Random, allowed: int = 48 * MiB) -> None
     path = server.path_of(file)
     with traced(server) as trace, crowd(server, file, 1, "stalled", MiB) as one:
         [result] = one.arrive()
-        moved, since = _moved(server, file) - start, time.monotonic()
-        deadline = since + 5
-        while moved <= allowed and time.monotonic() < deadline:
-            if time.monotonic() > since + 1 and not at_work(server):
+        deadline, quiet = Deadline(5), Deadline(1)
+        moved = _moved(server, file) - start
+        while moved <= allowed and not deadline.passed:
+            if quiet.passed and not at_work(server):
                 break
             time.sleep(0.1)
             if (now := _moved(server, file) - start) > moved:
-                moved, since = now, time.monotonic()
-        stopped = moved <= allowed and time.monotonic() > since + 1
+                moved, quiet = now, Deadline(1)
+        stopped = moved <= allowed and quiet.passed
         busy = busy_at_rest(server, 0.8) if stopped else ""
     line = curl(server, path, "--limit-rate 100k -o /dev/null")
     asked = f"A client took 1 MiB of {path} ({size_text(file.size)}) and stopped."
     if result.error is not None:
         fail(
-            cause_of(result.error, server),
+            cause_of(result.failure, server),
             f"GET {path}: {result.error}.{state_of(server)}",
         )
     if moved > allowed:
@@ -355,42 +425,75 @@ def _moved(server: Server, file: SampleFile | None = None) -> int:
 # LIVE
 
 
-def others_are_served(server: Server, draw: Random, stalled: int = 8) -> None:
-    """While clients stall, or are slow to ask, another one is answered."""
+def others_are_served(server: Server, draw: Random, stalled: int = 8, asking: int = 1) -> None:
+    """While clients stall, and others have sent half a request, one more is answered."""
     file = sparse_file(
         draw.randrange(200 * MiB, 300 * MiB), name_of(draw), server.root, 4, draw.randrange(99)
     )
     small = random_file(CHUNK, name_of(draw), server.root, seed=draw.randrange(2**32))
-    path = server.path_of(small)
-    # They stay for longer than the other one waits: what they let go of would be free for it.
-    with crowd(server, file, stalled, "stalled", MiB, 2 * PROMPT) as many:
-        arrived = many.arrive()
-        waiting = sum(each.error is not None for each in arrived)
-        if not waiting:
-            with suppress(DownloadError, OSError), connected(server) as slow:
-                slow.sendall(request_for(path)[:20])
-                download(server.url + path, small.path, timeout=PROMPT)
-                return
-    fail(
-        "whole_file" if "MemoryError" in server.log() else "one_at_a_time",
-        f"{stalled} clients took 1 MiB of {server.path_of(file)} each and stopped reading"
-        + (
-            f"; {waiting} of them were not even served so far."
-            if waiting
-            else ", and one had sent half a request. "
-            f"Then GET {path}, {size_text(small.size)}, had no full answer within {PROMPT:g} s."
+    right_alone(server, file, MiB)
+    right_alone(server, small, small.size)
+    with ExitStack() as held:
+        if stalled:
+            # They stay for longer than the last one waits: what they let go of would be free.
+            many = held.enter_context(crowd(server, file, stalled, "stalled", MiB, 2 * PROMPT))
+            _all_served(server, file, many.arrive())
+        for _ in range(asking):
+            half = held.enter_context(connected(server))
+            half.sendall(request_for(server.path_of(small))[:20])
+        _served_besides(server, small, stalled, asking, file)
+
+
+def _all_served(server: Server, file: SampleFile, arrived: Sequence[Download]) -> None:
+    """All of a crowd have their first bytes."""
+    failed = [each for each in arrived if each.error is not None]
+    if failed:
+        fail(
+            _cause_beside_others(failed[0].failure, server),
+            f"{len(arrived)} clients asked for {server.path_of(file)} at the same time, to take "
+            f"1 MiB each and stop. {len(failed)} of them failed: {failed[0].error}. A client that "
+            f"was alone got the right bytes.{state_of(server)}",
+            curl(server, server.path_of(file), "--limit-rate 1k -o /dev/null")
+            + f" &  # {len(arrived)} times",
         )
-        + state_of(server),
-        curl(server, server.path_of(file), "--limit-rate 1k -o /dev/null")
-        + " &  # eight times, then once more",
-    )
+
+
+def _served_besides(
+    server: Server, small: SampleFile, stalled: int, asking: int, file: SampleFile
+) -> None:
+    """One more client gets a small file at once."""
+    path = server.path_of(small)
+    server.mark()
+    try:
+        download(server.url + path, small.path, timeout=PROMPT)
+    except DownloadError as error:
+        others = [
+            f"{stalled} had taken 1 MiB of {server.path_of(file)} and stopped" * (stalled > 0),
+            f"{asking} had sent half a request" * (asking > 0),
+        ]
+        fail(
+            _cause_beside_others(error.failure, server),
+            f"Of the clients that were there {', and '.join(filter(None, others))}. Then GET {path}"
+            f", {size_text(small.size)}: {str(error).partition(': ')[2]}. Without the others the "
+            f"same request was answered right.{state_of(server)}",
+            curl(server, server.path_of(file), "--limit-rate 1k -o /dev/null")
+            + f" &  # {stalled} times, then {curl(server, path)}"
+            if stalled
+            else "",
+        )
+
+
+def _cause_beside_others(failure: Failure | None, server: Server) -> str:
+    """The cause of a failure among others, where a client alone is served right."""
+    cause = cause_of(failure, server)
+    return "one_at_a_time" if failure in ("unfinished", "overdue") else cause
 
 
 # DROP
 
 
 @dataclass(frozen=True)
-class _Belongings:
+class Belongings:
     """What a server has, counted."""
 
     descriptors: int
@@ -398,7 +501,7 @@ class _Belongings:
     children: int
     threads: int
 
-    def exceeds(self, before: _Belongings) -> bool:
+    def exceeds(self, before: Belongings) -> bool:
         """Whether there is more than before; three more are nobody's leak."""
         return (
             self.descriptors > before.descriptors + 3
@@ -414,35 +517,67 @@ def survives_departures(
     also: Sequence[int] = (),
     besides: Callable[[], None] | None = None,
     pace: Pace = "leaving",
+    watch: float = 1.0,
 ) -> None:
     """Clients that vanish in the middle leave nothing behind: descriptors, handles, processes.
 
     They vanish from a large file, and from files of the sizes in `also`: one after the other, or,
     with `pace="stalled"`, all at once. `besides` lets clients leave in other ways, first in each
-    round.
+    round. `watch` is as for `leave_nothing`.
     """
     small = random_file(256 * KiB, name_of(draw), server.root, seed=draw.randrange(2**32))
     large = sparse_file(
         draw.randrange(200 * MiB, 300 * MiB), name_of(draw), server.root, 4, draw.randrange(99)
     )
     others = [random_file(size, name_of(draw), server.root) for size in also]
-    curl_line = curl(server, server.path_of(large), "--max-time 0.1 -o /dev/null")
-    _visit(server, small, clients, "fast")
-    before = _settled_belongings(server, small, None)
-    threads = []
-    for _ in range(3):
+
+    def visit() -> None:
         if besides is not None:
             besides()
         for file in (*others, large):
             _visit(server, file, clients, pace)
+
+    _visit(server, small, clients, "fast")
+    leave_nothing(
+        server,
+        visit,
+        small,
+        large,
+        f"{clients} clients took the first bytes of {server.path_of(large)} and closed the "
+        f"connection{', and others left in other ways' * bool(besides)}",
+        curl(server, server.path_of(large), "--max-time 0.1 -o /dev/null"),
+        clients,
+        watch,
+    )
+
+
+def leave_nothing(
+    server: Server,
+    visit: Callable[[], None],
+    small: SampleFile,
+    large: SampleFile,
+    story: str,
+    curl_line: str,
+    clients: int,
+    watch: float = 1.0,
+) -> None:
+    """Three times `visit` brings clients who leave: 5 s later nothing of them is left each time.
+
+    `small` is a file to ask for at the end, and handles of `large` are counted. `story` says what
+    the clients do, and `clients` how many they are. At the end it is looked for `watch` seconds
+    whether the server rests.
+    """
+    before = settled_belongings(server, large, None)
+    threads = []
+    for _ in range(3):
+        visit()
         if not server.running:
             fail(
-                "whole_file" if "MemoryError" in server.log() else "dies_on_drop",
-                f"{clients} clients took the first bytes of {server.path_of(large)} and closed the "
-                f"connection.{state_of(server)}",
+                "whole_file" if out_of_memory(server.log()) else "dies_on_drop",
+                f"{story}.{state_of(server)}",
                 curl_line,
             )
-        after = _settled_belongings(server, large, before)
+        after = settled_belongings(server, large, before)
         if after.exceeds(before):
             table = "\n".join(
                 f"    {what:<24} {old:>5} {new:>5}"
@@ -452,24 +587,21 @@ def survives_departures(
                     ("child processes", before.children, after.children),
                 ]
             )
-            fail(
-                "leaks",
-                f"After {clients} complete downloads, and 5 s after {clients} clients had left "
-                f"halfway{', and others in other ways' * bool(besides)}:"
-                f"\n{table}{log_of(server)}",
-                curl_line,
-            )
+            told = f"{story}. Before, and 5 s after that:\n{table}"
+            if busy := busy_at_rest(server, watch):  # who goes round and round puts nothing away
+                fail("busy_loop", f"{told}\nThe server {busy}.{log_of(server)}", curl_line)
+            fail("leaks", f"{told}{log_of(server)}", curl_line)
         threads.append(after.threads)
     # A pool grows to what was busy at once, and no further.
     if threads[2] > threads[0] + max(clients, 40):
         fail(
             "leaks_threads",
-            f"With each {clients} clients that left halfway the server got more threads: "
-            f"{', '.join(map(str, threads))}.{log_of(server)}",
+            f"{story}. Each time the server got more threads: {', '.join(map(str, threads))}."
+            f"{log_of(server)}",
             curl_line,
         )
-    if busy := busy_at_rest(server, 1.0):
-        fail("busy_loop", f"With all clients gone, the server {busy}.", curl_line)
+    if busy := busy_at_rest(server, watch):
+        fail("busy_loop", f"{story}. With all clients gone, the server {busy}.", curl_line)
     expect_download(server, small, "after all the others had left")
 
 
@@ -482,18 +614,18 @@ def _visit(server: Server, file: SampleFile, clients: int, pace: Pace) -> None:
                 if many.arrive_one().error:
                     break
             results = many.finish()
-    errors = [each.error for each in results if each.error]
+    errors = [each for each in results if each.failure]
     if errors and server.running:
         fail(
-            cause_of(errors[0], server),
+            cause_of(errors[0].failure, server),
             f"{clients} clients asked for {server.path_of(file)}, {size_text(file.size)}; "
-            f"{len(errors)} failed: {errors[0]}.{state_of(server)}",
+            f"{len(errors)} failed: {errors[0].error}.{state_of(server)}",
         )
 
 
-def _belongings(server: Server, file: SampleFile) -> _Belongings:
+def belongings(server: Server, file: SampleFile) -> Belongings:
     targets = descriptors(server.keeper)
-    return _Belongings(
+    return Belongings(
         descriptors=len(targets),
         handles=sum(target.endswith(file.name) for target in targets),
         children=len(group_members(server.keeper)) - 2,
@@ -501,15 +633,15 @@ def _belongings(server: Server, file: SampleFile) -> _Belongings:
     )
 
 
-def _settled_belongings(
-    server: Server, file: SampleFile, before: _Belongings | None, patience: float = 5.0
-) -> _Belongings:
+def settled_belongings(
+    server: Server, file: SampleFile, before: Belongings | None, patience: float = 5.0
+) -> Belongings:
     """What a server has once it is back at `before`, or had time to put things away."""
-    deadline = time.monotonic() + patience
-    last = _belongings(server, file)
-    while time.monotonic() < deadline:
+    deadline = Deadline(patience)
+    last = belongings(server, file)
+    while not deadline.passed:
         time.sleep(0.1)
-        now = _belongings(server, file)
+        now = belongings(server, file)
         if before is None and now == last:
             break
         if before is not None and not now.exceeds(before):
@@ -540,9 +672,9 @@ def comes_to_rest(server: Server, patience: float = 5.0) -> None:
 
     One that always has something to do is not waited for any longer than `patience`.
     """
-    deadline = time.monotonic() + patience
+    deadline = Deadline(patience)
     looks = 0  # in one alone, who has just been woken by another one may be missing
-    while looks < 2 and time.monotonic() < deadline:
+    while looks < 2 and not deadline.passed:
         looks = 0 if at_work(server) else looks + 1
         time.sleep(0.01)
 
@@ -581,6 +713,8 @@ class RawAnswer:
     """What is wrong with its form, by RFC 9112; empty if nothing is."""
     ended: bool
     """Whether its end could be told: by length, by the last chunk, or by a closed connection."""
+    fault: Failure | None = None
+    """What is wrong in one word, where `problem` says it in a sentence."""
 
     def header(self, name: str) -> str | None:
         """The value of a header, its name in lower case; None if it is not there."""
@@ -589,9 +723,10 @@ class RawAnswer:
 
 @contextmanager
 def connected(server: Server, patience: float = 5) -> Iterator[socket.socket]:
-    """A connection to a server, its small pieces sent at once."""
+    """A connection to a server, its small pieces sent at once; its timeout is a `Deadline`."""
     port = int(server.url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=patience) as sock:
+    server.mark()
+    with connect(port, patience) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield sock
 
@@ -614,8 +749,8 @@ def ask_over(
         for piece in pieces:
             sock.sendall(piece)
             time.sleep(pause)
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline and len(raw) <= LONGEST:
+    deadline = Deadline(patience)
+    while not deadline.passed and len(raw) <= LONGEST:
         complete = _complete(raw)
         sock.settimeout(0.2 if complete else patience)
         try:
@@ -638,6 +773,11 @@ def _complete(raw: bytes) -> bool:
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])( [^\r\n]*)?")
 _HEADER_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[^\r\n]*")
+HEAD_SO_FAR = re.compile(
+    rb"(?:H|HT|HTT|HTTP|HTTP/|HTTP/1|HTTP/1\.|HTTP/1\.[01][^\r\n]*"
+    rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*)*(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]*)?\r?)"
+)
+"""The beginning of a head that is right so far, however early it breaks off."""
 
 
 def read_answer(raw: bytes, closed: bool) -> RawAnswer:
@@ -647,13 +787,18 @@ def read_answer(raw: bytes, closed: bool) -> RawAnswer:
     found = _STATUS_LINE.fullmatch(lines[0])
     status = int(found[1]) if found else 0
 
-    def answer(problem: str, body: bytes = rest, ended: bool = False) -> RawAnswer:
+    def answer(
+        problem: str, body: bytes = rest, ended: bool = False, fault: Failure = "malformed"
+    ) -> RawAnswer:
         pairs = [line.partition(b":") for line in lines[1:]]
         headers = [(k.decode("latin-1"), v.strip().decode("latin-1")) for k, _, v in pairs]
-        return RawAnswer(raw, status, headers, body, problem, ended)
+        return RawAnswer(raw, status, headers, body, problem, ended, fault if problem else None)
 
     if not raw:
-        return answer("nothing came back")
+        return answer("nothing came back", fault="no_answer")
+    if not blank and HEAD_SO_FAR.fullmatch(raw):
+        fault: Failure = "cut_short" if closed else "unfinished"
+        return answer("no empty line (CR LF CR LF) ends the headers", fault=fault)
     if not found:
         return answer(f"the answer begins with {lines[0][:60]!r}, not with a status line")
     if not blank:
@@ -667,15 +812,19 @@ def read_answer(raw: bytes, closed: bool) -> RawAnswer:
         return answer("it has both Content-Length and Transfer-Encoding")
     if coding is not None:
         body, ended, problem = _read_chunks(rest)
+        if closed and not ended and not problem:
+            return answer("it was closed before the last chunk", body, fault="cut_short")
         return answer(problem, body, ended)
     if length is not None:
         if not re.fullmatch("[0-9]{1,30}", length):
             return answer(f"Content-Length is {length[:40]!r}, not a number")
         missing = int(length) - len(rest)
         if missing < 0:
-            return answer(f"{-missing} bytes follow the body that Content-Length tells of")
+            told = f"{-missing} bytes follow the body that Content-Length tells of"
+            return answer(told, fault="too_many")
         if missing > 0 and closed:
-            return answer(f"Content-Length is {length}, but only {len(rest)} bytes came")
+            told = f"Content-Length is {length}, but only {len(rest)} bytes came"
+            return answer(told, fault="cut_short")
         return answer("", rest, missing == 0)
     return answer("", rest, closed)
 
@@ -772,17 +921,20 @@ def stays_in_step(server: Server, name: str, content: bytes) -> None:
             request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
             first = ask_over(sock, [request])
             second = ask_over(sock, [request_for(again)])
-            wrong = first.problem or (second.problem if second.raw else "")
-            if second.raw and not wrong and (second.status, second.body) != (200, content):
-                wrong = "the second answer is not the file"
+            wrong, cause = first.problem, cause_of(first.fault, server)
+            if not wrong and second.raw:
+                cause = "out_of_step"
+                wrong = second.problem
+                if not wrong and (second.status, second.body) != (200, content):
+                    wrong = "the second answer is not the file"
             if wrong:
                 fail(
-                    "malformed",
+                    cause,
                     f"Sent GET {path} and, when all of the answer was there, GET {again} over the "
                     f"same connection. First came\n\n{shown(first.raw, 200)}\n\nand then\n\n"
                     f"{shown(second.raw)}\n\n{wrong}."
                     f"{state_of(server)}",
-                    curl(server, path, "-i"),
+                    by_hand([request, request_for(again)], 0.5),
                 )
 
 
@@ -792,7 +944,9 @@ def expect_answer(server: Server, path: str, status: int, body: bytes | None = N
     story = f"Sent GET {path}. Came back:\n\n{shown(answer.raw)}\n\n"
     line = curl(server, path, "--path-as-is -i")
     if answer.problem:
-        fail("malformed", f"{story}{answer.problem}.{state_of(server)}", line)
+        surplus = answer.fault == "too_many" and server.running
+        cause = "out_of_step" if surplus else cause_of(answer.fault, server)
+        fail(cause, f"{story}{answer.problem}.{state_of(server)}", line)
     if not answer.ended:
         fail(
             "no_end",
@@ -809,29 +963,35 @@ def expect_answer(server: Server, path: str, status: int, body: bytes | None = N
     return answer
 
 
-def split_requests(server: Server, draw: Random) -> None:
-    """A request may come a byte at a time, in three pieces, or with 15 KB of headers."""
+def split_requests(server: Server, draw: Random, *, long_heads: bool = True) -> None:
+    """A request may come in one piece, a byte at a time, or in three pieces with pauses.
+
+    With `long_heads` its head may also have 15 KB.
+    """
     content = draw.randbytes(5000)
     name = name_of(draw)
     (server.root / name).write_bytes(content)
     path = server.path_of(name)
+    expect_answer(server, path, 200, content)
     request = request_for(path)
     slow = [bytes([byte]) for byte in request]
-    padding = [f"X-Padding-{number}: {'x' * 400}" for number in range(36)]
     three = [request[:9], request[9:-2], request[-2:]]
-    ways: list[tuple[Iterable[bytes], float, str]] = [
-        (slow, 0.002, "a byte at a time"),
-        ([request_for(path, *padding)], 0, "with 15 KB of headers"),
-        (_one_by_one(server, three), 0, "in three pieces"),
+    padded = request_for(path, *(f"X-Padding-{number}: {'x' * 400}" for number in range(36)))
+    ways: list[tuple[Iterable[bytes], list[bytes], float, str]] = [
+        (slow, slow, 0.002, "a byte at a time"),
+        (_one_by_one(server, three), three, 0, "in three pieces, with a pause after each"),
     ]
-    for pieces, pause, how in ways:
+    if long_heads:
+        ways.append(([padded], [padded], 0, "with 15 KB of headers"))
+    for pieces, shown_pieces, pause, how in ways:
         answer = ask(server, pieces, pause)
         if answer.status != 200 or answer.body != content or answer.problem:
             fail(
                 "one_recv",
-                f"A request for {path} was sent {how}. Came back:\n\n{shown(answer.raw)}\n\n"
+                f"A request for {path} in one piece was answered right. Then it was sent {how}. "
+                f"Came back:\n\n{shown(answer.raw)}\n\n"
                 f"{answer.problem or 'It should be status 200 and the file'}.{state_of(server)}",
-                curl(server, path, "-i"),
+                by_hand(shown_pieces, pause or 0.3),
             )
 
 
@@ -847,14 +1007,33 @@ def _one_by_one(server: Server, pieces: Sequence[bytes]) -> Iterator[bytes]:
 
 # SHORT
 
-SHORT_SHIM = '''\
-"""Let sockets transfer little at a time, as POSIX allows them to."""
+SHIMS = {
+    "recv": '''\
+"""Let sockets give little at a time, as POSIX allows them to (recv(2))."""
+import socket
+
+_recv, _recv_into = socket.socket.recv, socket.socket.recv_into
+
+
+def recv(self, size, *flags):
+    return _recv(self, min(size, 100), *flags)
+
+
+def recv_into(self, buffer, nbytes=0, flags=0):
+    size = nbytes or memoryview(buffer).nbytes
+    return _recv_into(self, buffer, min(size, 100), flags)
+
+
+socket.socket.recv, socket.socket.recv_into = recv, recv_into
+''',
+    "send": '''\
+"""Let sockets take little at a time, as POSIX allows them to (send(2), write(2))."""
 import os
 import socket
 import stat
 
-_send, _recv, _recv_into = socket.socket.send, socket.socket.recv, socket.socket.recv_into
-_sendmsg, _sendfile, _write = socket.socket.sendmsg, getattr(os, "sendfile", None), os.write
+_send, _sendmsg = socket.socket.send, socket.socket.sendmsg
+_sendfile, _write = getattr(os, "sendfile", None), os.write
 
 
 def send(self, data, *flags):
@@ -871,41 +1050,51 @@ def write(descriptor, data):
     return _write(descriptor, data)
 
 
-def recv(self, size, *flags):
-    return _recv(self, min(size, 100), *flags)
-
-
-def recv_into(self, buffer, nbytes=0, flags=0):
-    size = nbytes or memoryview(buffer).nbytes
-    return _recv_into(self, buffer, min(size, 100), flags)
-
-
-socket.socket.send, socket.socket.recv, socket.socket.recv_into = send, recv, recv_into
-socket.socket.sendmsg, os.write = sendmsg, write
+socket.socket.send, socket.socket.sendmsg, os.write = send, sendmsg, write
 if _sendfile:
     os.sendfile = lambda out, file, offset, count: _sendfile(out, file, offset, min(count, 4096))
-'''
+''',
+}
+"""What is put before a program's own code, so that calls on sockets transfer little."""
 
 
 def short_transfers(
     launch: Callable[..., Server], draw: Random, scratch: Path, more: Sequence[int] = ()
 ) -> None:
-    """With sockets that take and give little at a time, files still arrive whole."""
-    shim = scratch / "shim"
-    shim.mkdir()
-    (shim / "sitecustomize.py").write_text(SHORT_SHIM)
-    server = launch(environment={"PYTHONPATH": str(shim)})
-    for size in (300_000 + draw.randrange(9999), 0, 5 * CHUNK, *more):
-        file = random_file(size, name_of(draw), server.root, seed=draw.randrange(2**32))
-        path = server.path_of(file)
-        try:
-            download(server.url + path, file.path, timeout=PATIENCE)
-        except DownloadError as error:
-            fail(
-                "ignores_send",
-                f"On sockets that send at most 4096 bytes a call, and receive 100, GET {path} "
-                f"({file.size} bytes): {str(error).partition(': ')[2]}.{state_of(server)}",
-            )
+    """On sockets that give little at a time, or take little, files still arrive whole.
+
+    The same files are asked for three times: on plain sockets, where a failure has nothing to do
+    with short transfers; where a `recv` gives at most 100 bytes; where a `send` takes at most 4096.
+    """
+    plain = launch()
+    files = [
+        random_file(size, name_of(draw), plain.root, seed=draw.randrange(2**32))
+        for size in (300_000 + draw.randrange(9999), 0, 5 * CHUNK, *more)
+    ]
+    for file in files:
+        expect_download(plain, file, f"a file of {file.size} bytes, on plain sockets")
+    plain.stop()
+    for call, what, cause in (
+        ("recv", "give at most 100 bytes to each call of recv", "one_recv"),
+        ("send", "take at most 4096 bytes from each call of send", "ignores_send"),
+    ):
+        shim = scratch / call
+        shim.mkdir()
+        (shim / "sitecustomize.py").write_text(SHIMS[call])
+        server = launch(environment={"PYTHONPATH": str(shim)})
+        for file in files:
+            path = server.path_of(file)
+            server.mark()
+            try:
+                download(server.url + path, file.path, timeout=PATIENCE)
+            except DownloadError as error:
+                fail(
+                    cause,
+                    f"On sockets that {what}, GET {path} ({file.size} bytes): "
+                    f"{str(error).partition(': ')[2]}. On plain sockets the same file arrived "
+                    f"right.{state_of(server)}",
+                )
+        server.stop()
 
 
 # Shared
@@ -924,12 +1113,13 @@ def crowd(
     """Clients for a file of a server, or for `path`, of which the file has the first bytes."""
     path = path or server.path_of(file)
     port = int(server.url.rpartition(":")[2])
+    server.mark()
     job = Job(port, path, clients, pace, str(file.path), first=first, timeout=timeout)
     try:
         with Crowd(job) as many:
             yield many
     except DownloadError as error:
-        if OVERDUE not in str(error):
+        if error.failure != "overdue":
             raise
         fail(
             "no_answer",
@@ -956,7 +1146,7 @@ class Trace:
         tops = [max(sizes[i : i + step]) for i in range(0, len(sizes), step)]
         most = max(max(tops), 1)
         signs = "".join("▁▂▃▄▅▆▇█"[min(7, 8 * top // (most + 1))] for top in tops)
-        return f"Memory: {signs}  at most {size_text(most)}"
+        return f"Memory: {signs}  at most {size_text(most)}."
 
 
 @contextmanager

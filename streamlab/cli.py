@@ -21,8 +21,9 @@ from rich.progress import (
 from rich.table import Table
 
 import streamlab
-from streamlab import labs
+from streamlab import environment, labs
 from streamlab.errors import StreamlabError
+from streamlab.files import UNWRITABLE, why_not
 from streamlab.results import CheckResult
 
 app = typer.Typer(
@@ -80,13 +81,16 @@ LabArgument = Annotated[
 ]
 
 
-@app.command(epilog="Examples: `streamlab check 02` · `streamlab check 02 --seed 4711`")
+@app.command(epilog="Examples: `streamlab check 02` · `streamlab check 02 --only wire --keep`")
 def check(
     lab: LabArgument = None,
     seed: Annotated[int | None, typer.Option(help="Draw the same files again.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run this check (its id) alone.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON for each check.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the files of a check that fails, to try by hand.")
     ] = False,
 ) -> None:
     """Check your program of a lab. Exit status 1 unless it gets all points."""
@@ -107,7 +111,7 @@ def check(
     ) as bar:
         task = bar.add_task(f"lab {found.number}", total=wanted)
         results = labs.run_checks(
-            found, seed=seed, only=only or None, told=lambda _: bar.advance(task)
+            found, seed=seed, only=only or None, told=lambda _: bar.advance(task), keep=keep
         )
     if not only:
         labs.remember(found, results)
@@ -298,9 +302,20 @@ def release(
 
 
 def main() -> None:
-    """Run the command line; an error of the library is one line and exit status 2."""
+    """Run the command line; an error of the library is one line and exit status 2.
+
+    So is a disk that is full, or a folder that can't be written.
+    """
+    environment.write_anything()
     try:
+        environment.prepare()
         app()
     except StreamlabError as error:
         typer.echo(f"streamlab: {error}", err=True)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in UNWRITABLE and "temporary directory" not in str(error):
+            raise
+        what = error.filename or "a file"
+        typer.echo(f"streamlab: can't write {what}: {why_not(error)}", err=True)
         raise SystemExit(2) from None

@@ -8,7 +8,9 @@ bytes, times in seconds. The lab's other program has its checks in `streamlab.le
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import re
 import shlex
 import shutil
 import socket
@@ -16,10 +18,11 @@ import stat
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -29,9 +32,10 @@ from streamlab.checks import Trace, dense_file, name_of
 from streamlab.errors import MeterError
 from streamlab.files import KiB, MiB, SampleFile, size_text, sparse_file
 from streamlab.memory import bytes_written, memory_of
-from streamlab.origin import Answer, Bomb, Framing, Origin, block_of
-from streamlab.server import Finished
-from streamlab.testing import Workshop, fail, files_below
+from streamlab.origin import Answer, Bomb, Exchange, Framing, Order, Origin, block_of
+from streamlab.patience import Deadline
+from streamlab.server import Finished, out_of_memory
+from streamlab.testing import Workshop, fail, files_below, promise
 
 CLIENT = "client.py"
 CHUNK = 64 * KiB
@@ -60,8 +64,10 @@ class Try:
 
     story: str
     """What the server does, as a sentence."""
-    answer: Answer | None = None
+    answer: Order | None = None
     """None: no server listens."""
+    promise: str = "exact-bytes"
+    """What of the lab's text this run puts to the test, by its id in contract.toml."""
     status: int = 0
     """The exit status that is right."""
     body: bytes | Path | None = None
@@ -93,8 +99,8 @@ class Run:
 
     @property
     def out_of_memory(self) -> bool:
-        words = ("MemoryError", "Cannot allocate memory", "out of memory", "Out of memory")
-        return any(word in self.written for word in words)
+        # The second is curl's own word for it (libcurl-errors(3), CURLE_OUT_OF_MEMORY).
+        return out_of_memory(self.written) or "\ncurl: (27)" in f"\n{self.written}"
 
     @property
     def evidence(self) -> str:
@@ -166,7 +172,7 @@ class Bench:
 
         The check fails at the first one that hangs: the others would hang as well.
         """
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with promise("in-time"), ThreadPoolExecutor(AT_ONCE) as pool:
             runs = [pool.submit(self.run, each, name_of(self.draw), timeout) for each in tries]
             for future in as_completed(runs):
                 if (run := future.result()).status is None:
@@ -180,10 +186,11 @@ class Bench:
         name: str,
         timeout: float = PATIENCE,
         watch: Callable[[int], None] | None = None,
+        folder: Path | None = None,
     ) -> Run:
-        """Run the client in a folder of its own, OUTPUT a bare file name in it."""
-        folder = self.base / f"run-{name}"
-        (folder / "tmp").mkdir(parents=True)
+        """Run the client, OUTPUT a bare file name in a folder of its own, or in `folder`."""
+        folder = folder or self.base / f"run-{name}"
+        (folder / "tmp").mkdir(parents=True, exist_ok=True)
         output = folder / name
         if attempt.before is not None:
             output.write_bytes(attempt.before)
@@ -234,9 +241,6 @@ class Bench:
         environment = {
             "TMPDIR": str(folder / "tmp"),
             "PYTHONDONTWRITEBYTECODE": "1",
-            # The way to the origin leads through nobody's proxy.
-            "NO_PROXY": "*",
-            "no_proxy": "*",
             **options.pop("environment", {}),
         }
         return self.workshop.run(
@@ -269,6 +273,14 @@ def expect(run: Run, cause: str, refused: str = "refuses_good") -> None:
 
     `cause` is that of a failure taken for a success, `refused` the other way round.
     """
+    with promise("failure-status"):
+        if run.attempt.status == 1 and run.status not in (0, 1, None) and not run.out_of_memory:
+            fail("wrong_status", f"{run.evidence}\n\nThe status should be 1.", run.by_hand)
+    with promise(run.attempt.promise):
+        _expect(run, cause, refused)
+
+
+def _expect(run: Run, cause: str, refused: str) -> None:
     wanted = run.attempt.status
     if run.status != wanted:
         if run.status is None:
@@ -327,27 +339,45 @@ def blocks_of(path: Path) -> Iterator[bytes]:
 
 def bytes_arrive(workshop: Workshop, draw: Random) -> None:
     """Bodies of awkward sizes and contents arrive as they are, however they are framed."""
-    text = b"begin" + b" \r\n\t" * (CHUNK // 2) + b"\0end\x80\xff"
-    bodies = [draw.randbytes(size) for size in (0, 1, CHUNK - 1, CHUNK, CHUNK + 1)]
-    bodies += [text, draw.randbytes(3 * MiB + draw.randrange(1, 9999))]
-    framings = list(FRAMINGS)
-    first = draw.randrange(3)
-    tries = []
-    for number, body in enumerate([*bodies, text, b""]):
-        framing = framings[(first + number) % 3]
-        what = "white space" if body is text else "random bytes"
-        tries.append(
-            Try(
-                f"The server sent {len(body)} bytes ({what}), {FRAMINGS[framing]}.",
-                Answer(body, framing=framing),
-                body=body,
-                before=b"an older file" if number == 1 else None,
-                by_hand=f"/{framing}" if body else "/empty",
-            )
-        )
+    text = b"begin" + b" \r\n\t" * (CHUNK // 2) + b"0\r\n\r\n\0end\x80\xff"
+    large = draw.randbytes(3 * MiB + draw.randrange(1, 9999))
+    tries = [
+        _good(b"x", "run"),
+        _good(draw.randbytes(CHUNK - 1), "end-by-length"),
+        _good(large, "end-by-chunk", "chunked"),
+        _good(draw.randbytes(CHUNK + 1), "end-by-close", "close"),
+        *(_good(b"", "empty-body", framing) for framing in FRAMINGS),
+        _good(text, "exact-bytes", draw.choice(list(FRAMINGS))),
+        _good(draw.randbytes(CHUNK), "exact-bytes", draw.choice(list(FRAMINGS))),
+        _good(text, "chunk-forms", "chunked", odd_chunks=True),
+        # The sign of the end is there, and the connection stays open.
+        _good(b"", "empty-body", "length", stays_open=True),
+        _good(draw.randbytes(CHUNK), "end-by-length", "length", stays_open=True),
+        _good(draw.randbytes(CHUNK), "end-by-chunk", "chunked", stays_open=True),
+    ]
     with Bench(workshop, draw) as bench:
-        for run in bench.run_all(draw.sample(tries, len(tries))):
+        for run in bench.run_all(tries):
             expect(run, "refuses_good")
+
+
+def _good(
+    body: bytes,
+    promised: str,
+    framing: Framing = "length",
+    *,
+    odd_chunks: bool = False,
+    stays_open: bool = False,
+) -> Try:
+    """A run that a server answers rightly, with a body that OUTPUT must have."""
+    forms = ", with extensions and trailers" if odd_chunks else ""
+    forms += ", and kept the connection open" if stays_open else ""
+    return Try(
+        f"The server sent {len(body)} bytes, {FRAMINGS[framing]}{forms}.",
+        Answer(body, framing=framing, odd_chunks=odd_chunks, stall=stays_open),
+        promised,
+        body=body,
+        by_hand="" if forms else f"/{framing}" if body else "/empty",
+    )
 
 
 # HUGE
@@ -355,7 +385,7 @@ def bytes_arrive(workshop: Workshop, draw: Random) -> None:
 
 def huge_bodies(workshop: Workshop, draw: Random) -> None:
     """Bodies larger than the client's memory pour through it, one with a hash and one without."""
-    framings: list[Framing] = ["length", draw.choice(["chunked", "close"])]
+    framings: list[Framing] = [draw.choice(["length", "close"]), "chunked"]
     with_hash = draw.choice(framings)
     tries = []
     with Bench(workshop, draw) as bench:
@@ -363,9 +393,11 @@ def huge_bodies(workshop: Workshop, draw: Random) -> None:
         for framing, river in zip(framings, rivers, strict=True):
             tries.append(
                 Try(
-                    f"The server sent {size_text(river.size)}, {FRAMINGS[framing]}; the client ran "
+                    f"The server sent {size_text(river.size)}, {FRAMINGS[framing]}"
+                    f"{', all in one chunk' if framing == 'chunked' else ''}; the client ran "
                     f"in {workshop.lab.limits}.",
-                    Answer(river.path, framing=framing),
+                    Answer(river.path, framing=framing, one_chunk=framing == "chunked"),
+                    "memory",
                     body=river.path,
                     sha256=river.sha256 if framing == with_hash else None,
                 )
@@ -373,29 +405,53 @@ def huge_bodies(workshop: Workshop, draw: Random) -> None:
         for run in bench.run_all(tries, timeout=POURING):
             most = max(run.trace.sizes, default=0)
             cup = (workshop.lab.limits.data_mib or 128) * MiB
-            if run.status != 0 and (run.out_of_memory or most > cup // 2):
-                fail("whole_body", f"{run.evidence}\n\nThe status should be 0.")
+            with promise("memory"):
+                if run.status != 0 and (run.out_of_memory or most > cup // 2):
+                    fail("whole_body", f"{run.evidence}\n\nThe status should be 0.")
             expect(run, "refuses_good")
-            if most > cup:  # no single process can be that large: it has children
-                fail("whole_body", f"{run.evidence}\n\nIt and its children held more than a cup.")
+            with promise("memory-children"):
+                if most > cup:  # no single process can be that large: it has children
+                    why = "It and its children held more than a cup."
+                    fail("whole_body", f"{run.evidence}\n\n{why}")
 
 
 # GZIP
+
+_GZIP = (("Content-Encoding", "gzip"),)
 
 
 def inflates_little(workshop: Workshop, draw: Random) -> None:
     """A body in gzip that nobody asked for is saved, decoded or refused, whatever its size."""
     block = block_of(draw)
     small, large = Bomb(block, 1), Bomb(block, draw.randrange(LARGER[0] // MiB, LARGER[1] // MiB))
+    halves = [draw.randbytes(draw.randrange(2000, 90_000)) for _ in range(2)]
+    members = b"".join(gzip.compress(half) for half in halves)
+    cut = gzip.compress(halves[0])[: -draw.choice([1, 8, 9, 500])]
     with Bench(workshop, draw) as bench:
-        first, second = _gzip_run(bench, small), _gzip_run(bench, large)
-        if first.became != second.became:
-            fail(
-                "inflates_whole",
-                f"A body in gzip that becomes {size_text(small.size)} was {first.became}. One that "
-                f"becomes {size_text(large.size)} was {second.became}:\n\n{second.run.evidence}",
-                second.run.by_hand,
+        with promise("gzip-whole"):
+            first = _gzip_run(bench, small.packed(), [small.block], "becomes 1 MiB", "/gzip")
+        with promise("gzip-members"):
+            _gzip_run(bench, members, halves, f"is {len(halves)} members, one after the other")
+        with promise("gzip-cut"):
+            _gzip_run(bench, cut, None, "ends before its last member does, as gzip goes")
+        with promise("gzip-length"):
+            first_member = len(gzip.compress(halves[0]))
+            what = (
+                f"is two members. It closed after the first one, {first_member} bytes, though "
+                "Content-Length told of both"
             )
+            _gzip_run(bench, members, None, what, stop=first_member)
+        with promise("gzip-alike"):
+            blocks = repeat(large.block, large.count)
+            told = f"becomes {size_text(large.size)}"
+            second = _gzip_run(bench, large.packed(), blocks, told, "/bomb")
+            if first.became != second.became:
+                fail(
+                    "inflates_whole",
+                    f"A body in gzip that becomes {size_text(small.size)} was {first.became}. One "
+                    f"that {told} was {second.became}:\n\n{second.run.evidence}",
+                    second.run.by_hand,
+                )
 
 
 @dataclass(frozen=True)
@@ -406,13 +462,23 @@ class _Treated:
     run: Run
 
 
-def _gzip_run(bench: Bench, bomb: Bomb) -> _Treated:
-    packed = bomb.packed()
+def _gzip_run(
+    bench: Bench,
+    packed: bytes,
+    decoded: Iterable[bytes] | None,
+    what: str,
+    by_hand: str = "",
+    stop: int | None = None,
+) -> _Treated:
+    """Run the client on a body in gzip. `decoded`: its blocks; None if it can't be decoded.
+
+    `stop`: the server closes after so many bytes.
+    """
     attempt = Try(
-        f"The server sent {size_text(len(packed))} with Content-Encoding: gzip, which become "
-        f"{size_text(bomb.size)} when they are decoded.",
-        Answer(packed, headers=(("Content-Encoding", "gzip"),)),
-        by_hand="/bomb" if bomb.count > 1 else "/gzip",
+        f"The server sent {size_text(len(packed))} with Content-Encoding: gzip. Decoded, that "
+        f"{what}.",
+        Answer(packed, headers=_GZIP, stop=stop),
+        by_hand=by_hand,
     )
     run = bench.run(attempt, name_of(bench.draw), POURING)
     if run.status is None:
@@ -420,10 +486,13 @@ def _gzip_run(bench: Bench, bomb: Bomb) -> _Treated:
     became = ""
     if run.status == 0 and not difference(run.output, packed):
         became = "saved as it came"
-    elif run.status == 0 and _is_inflated(run.output, bomb):
+    elif run.status == 0 and decoded is not None and _is_made_of(run.output, decoded):
         became = "decoded"
     elif run.status == 1:
         became = "lost" if run.out_of_memory else "refused"
+    elif run.status == 0 and decoded is None:
+        why = "What is in the file is a part of it, and that is a failure."
+        fail("believes_truncated", f"{run.evidence}\n\n{why}", run.by_hand)
     elif run.status == 0:
         why = "That is neither the body as it came, nor as it is decoded."
         fail("wrong_bytes", f"{run.evidence}\n\n{why}", run.by_hand)
@@ -433,10 +502,12 @@ def _gzip_run(bench: Bench, bomb: Bomb) -> _Treated:
     return _Treated(became, run)
 
 
-def _is_inflated(output: Path, bomb: Bomb) -> bool:
-    if not _is_plain(output) or output.stat().st_size != bomb.size:
+def _is_made_of(output: Path, blocks: Iterable[bytes]) -> bool:
+    """Whether a file has the bytes of these blocks, and no others."""
+    if not _is_plain(output):
         return False
-    return all(block == bomb.block for block in blocks_of(output))
+    with output.open("rb") as file:
+        return all(file.read(len(block)) == block for block in blocks) and not file.read(1)
 
 
 # STALL
@@ -507,25 +578,26 @@ def receiving_stops(
         river = bench.river()
         name, trace = name_of(draw), Trace()
         sent = written = ahead = before = 0
-        grown = float("inf")  # when it was last seen to get further ahead: `before` was sent then
+        still: Deadline | None = None  # since it last got further ahead: `before` was sent then
 
         def watch(pid: int) -> None:
-            nonlocal sent, written, ahead, before, grown
+            nonlocal sent, written, ahead, before, still
             with suppress(MeterError):
                 trace.sizes.append(memory_of(pid).private)
             # In this order: what it writes in between can only speak for the client.
             sent = bench.origin.sent.get("/" + name, 0)
             written = max(_files_in(bench.base / f"run-{name}"), bytes_written(pid) or 0)
-            if sent and (grown == float("inf") or sent - written > ahead + MiB):
-                ahead, before, grown = sent - written, sent, time.monotonic()
+            if sent and (still is None or sent - written > ahead + MiB):
+                ahead, before, still = sent - written, sent, Deadline(seconds)
             # On a busy machine nothing at all may move for as long: that says nothing of a client.
-            rested = time.monotonic() > grown + seconds and sent > before + PASSED
+            rested = still is not None and sent > before + PASSED and still.passed
             if ahead > allowed or rested:
                 raise _Seen
 
         attempt = Try(
             f"The server had {size_text(river.size)} to send, and the disk took 16 MiB a second.",
             Answer(river.path),
+            "stops-receiving",
             options=(("environment", {"PYTHONPATH": str(shim)}),),
         )
         try:
@@ -535,7 +607,9 @@ def receiving_stops(
         if run is not None:  # it was through before we had looked long enough
             expect(run, "refuses_good")
             return
-    if ahead > allowed:
+    with promise("stops-receiving"):
+        if ahead <= allowed:
+            return
         fail(
             "no_backpressure",
             f"$ python client.py URL {name}\n{attempt.story}\nThe client had taken "
@@ -563,39 +637,137 @@ def truncation_is_told(workshop: Workshop, draw: Random) -> None:
     body = draw.randbytes(draw.randrange(300 * KiB, 900 * KiB))
     part = len(body) * 6 // 10
     promised = f"the {len(body)} bytes that Content-Length told of"
-    cases = [
-        (f"60 % of {promised}, and closed", Answer(body, stop=part), "/cut"),
-        (f"none of {promised}, and closed", Answer(body, stop=0), "/cut"),
-        (f"all but one of {promised}, and closed", Answer(body, stop=len(body) - 1), "/cut"),
-        (f"60 % of {promised}, then a reset", Answer(body, stop=part, reset=True), "/reset"),
-        (
-            "60 % of a body in chunked coding, cut inside a chunk, and closed",
-            Answer(body, framing="chunked", stop=part),
-            "/cut-chunked",
-        ),
-        (
-            "a body in chunked coding, but not its last chunk, and closed",
-            Answer(body, framing="chunked", last_chunk=False),
-            "/no-last-chunk",
-        ),
-        ("nothing at all, and closed", Answer(status=0), "/silent"),
-    ]
-    tries = [
-        Try(f"The server sent {what}.", answer, status=1, by_hand=path)
-        for what, answer, path in cases
-    ]
+    cases = {
+        "short-length": [
+            (f"60 % of {promised}, and closed", Answer(body, stop=part), "/cut"),
+            (f"none of {promised}, and closed", Answer(body, stop=0), "/cut"),
+            (f"all but one of {promised}, and closed", Answer(body, stop=len(body) - 1), "/cut"),
+        ],
+        "reset": [
+            (f"60 % of {promised}, then a reset", Answer(body, stop=part, reset=True), "/reset"),
+            (
+                "60 % of a body that ends when the connection closes, then a reset",
+                Answer(body, framing="close", stop=part, reset=True),
+                "",
+            ),
+        ],
+        "no-last-chunk": [
+            (
+                "a body in chunked coding, but not its last chunk, and closed",
+                Answer(body, framing="chunked", last_chunk=False),
+                "/no-last-chunk",
+            ),
+        ],
+        "short-chunk": [
+            (
+                "60 % of a body in chunked coding, cut inside a chunk, and closed",
+                Answer(body, framing="chunked", stop=part),
+                "/cut-chunked",
+            ),
+        ],
+        "no-answer": [("nothing at all, and closed", Answer(status=0), "/silent")],
+    }
     framing: Framing = draw.choice(["length", "chunked"])
-    tries.append(
-        Try(
-            f"The server sent all of {len(body)} bytes, {FRAMINGS[framing]}.",
-            Answer(body, framing=framing),
-            body=body,
-            by_hand=f"/{framing}",
-        )
-    )
+    tries = [
+        replace(_good(body, "exact-bytes", framing), by_hand=f"/{framing}"),
+        *(
+            Try(f"The server sent {what}.", answer, promised, status=1, by_hand=path)
+            for promised, answers in cases.items()
+            for what, answer, path in answers
+        ),
+    ]
     with Bench(workshop, draw) as bench:
-        for run in bench.run_all(draw.sample(tries, len(tries))):
+        for run in bench.run_all(tries):
             expect(run, "believes_truncated")
+        _resumes_rightly(bench, draw)
+
+
+@dataclass
+class _Breaking:
+    """A server that breaks off the first answer, and answers the next requests in its own way.
+
+    `ranges`: whether it knows ranges. `later` is what the file holds from the second request on.
+    """
+
+    first: bytes
+    later: bytes
+    ranges: bool
+    shift: int = 0
+    """How many bytes before the first byte asked for its parts begin (RFC 9110, section 15.3.7)."""
+    refusal: Answer | None = None
+    """How it answers requests with a Range, whatever the range."""
+    gets: int = 0
+
+    def __call__(self, exchange: Exchange) -> Answer:
+        if exchange.method == "GET":
+            self.gets += 1
+        file = self.first if self.gets <= 1 else self.later
+        tag = f'"{hashlib.sha256(file).hexdigest()[:16]}"'
+        tags = (("ETag", tag), ("Accept-Ranges", "bytes" if self.ranges else "none"))
+        if self.gets <= 1:
+            return Answer(file, stop=len(file) * 6 // 10, headers=tags)
+        if self.refusal is not None and exchange.header("range") is not None:
+            return self.refusal
+        asked = re.fullmatch(r"bytes=(\d{1,9})-", exchange.header("range") or "")
+        if asked is None or not self.ranges or exchange.header("if-range") not in (None, tag):
+            return Answer(file, headers=tags)
+        if int(asked[1]) >= len(file):
+            return Answer(b"", 416, headers=(*tags, ("Content-Range", f"bytes */{len(file)}")))
+        start = min(max(0, int(asked[1]) - self.shift), len(file) - 1)
+        told = ("Content-Range", f"bytes {start}-{len(file) - 1}/{len(file)}")
+        return Answer(file[start:], 206, headers=(*tags, told))
+
+
+def _begins(body: bytes, output: Path) -> bool:
+    """Whether OUTPUT holds the first bytes of a body, or none."""
+    if not _is_plain(output) or output.stat().st_size > len(body):
+        return False
+    return body.startswith(output.read_bytes())
+
+
+def _resumes_rightly(bench: Bench, draw: Random) -> None:
+    """Who asks for the rest after a break puts nothing together that does not belong together."""
+    size = draw.randrange(300 * KiB, 900 * KiB)
+    one, other = draw.randbytes(size), draw.randbytes(size)
+    error = draw.choice([403, 404, 500, 503])
+    ways = {
+        "answered the next request with the whole file (200), also one with a Range": (
+            _Breaking(one, one, ranges=False)
+        ),
+        "answered a Range with the rest (206), from a byte before the one asked for": (
+            _Breaking(one, one, ranges=True, shift=1)
+        ),
+        "had another file then, with another ETag, and answered a Range with the rest of that": (
+            _Breaking(one, other, ranges=True)
+        ),
+        "answered a Range with the rest (206), but without its first byte": (
+            _Breaking(one, one, ranges=True, shift=-1)
+        ),
+        "answered a Range with the status 416": _Breaking(
+            one,
+            one,
+            ranges=True,
+            refusal=Answer(b"", 416, headers=(("Content-Range", f"bytes */{size}"),)),
+        ),
+        f"answered a Range with the status {error}, and a text": _Breaking(
+            one, one, ranges=True, refusal=Answer(b"not now\n" * draw.randrange(1, 9), error)
+        ),
+    }
+    tries = [
+        Try(f"The server broke off at 60 % of {size} bytes, and {what}.", answer)
+        for what, answer in ways.items()
+    ]
+    for run in bench.run_all(tries):
+        with promise("resume"):
+            if run.status == 0 and all(difference(run.output, body) for body in (one, other)):
+                if _begins(one, run.output):
+                    why = f"The file ends too early: {difference(run.output, one)}"
+                    fail("believes_truncated", f"{run.evidence}\n\n{why}", run.by_hand)
+                why = "The file is neither of what the server had: parts of two answers are in it."
+                fail("joins_answers", f"{run.evidence}\n\n{why}", run.by_hand)
+            if run.status not in (0, 1):
+                why = "The status should be 0, with a whole file, or 1."
+                fail("wrong_status", f"{run.evidence}\n\n{why}", run.by_hand)
 
 
 # HASH
@@ -610,29 +782,60 @@ def hash_is_checked(workshop: Workshop, draw: Random) -> None:
         for place in (draw.randrange(8), draw.randrange(56, 64))
     )
     nothing = hashlib.sha256().hexdigest()
-    cases = [
-        ("which has that sha256", "length", body, right, 0),
-        ("which has that sha256", "chunked", body, right.upper(), 0),
-        ("which has that sha256", "length", b"", nothing, 0),
-        ("which has another sha256", "length", body, wrong, 1),
-        ("which has another sha256", "chunked", body, also_wrong.upper(), 1),
-        ("which has another sha256", "close", b"", right, 1),
-        ("which has another sha256", "length", body, nothing, 1),
+    cases: list[tuple[str, Framing, bytes, str, int]] = [
+        ("hash-right", "length", body, right, 0),
+        ("hash-right", "length", b"", nothing, 0),
+        ("hash-wrong", "length", body, wrong, 1),
+        ("hash-wrong", "close", b"", right, 1),
+        ("hash-wrong", "length", body, nothing, 1),
+        ("hash-letters", "chunked", body, right.upper(), 0),
+        ("hash-letters", "chunked", body, also_wrong.upper(), 1),
     ]
     tries = []
-    for what, framing, content, given, status in cases:
+    for promised, framing, content, given, status in cases:
+        what = "another" if status else "that"
         tries.append(
             Try(
-                f"The server sent {len(content)} bytes, {what}.",
-                Answer(content, framing=framing),  # type: ignore[arg-type]
+                f"The server sent {len(content)} bytes, which have {what} sha256.",
+                Answer(content, framing=framing),
+                promised,
                 status=status,
                 body=content if status == 0 else None,
                 sha256=given,
             )
         )
     with Bench(workshop, draw) as bench:
-        for run in bench.run_all(draw.sample(tries, len(tries))):
+        for run in bench.run_all(tries):
             expect(run, "believes_hash", refused="believes_hash")
+        _hash_is_of_the_output(bench, draw.randbytes(9999) * 20)
+
+
+def _hash_is_of_the_output(bench: Bench, body: bytes) -> None:
+    """What is hashed is what OUTPUT has, also where a body in gzip was decoded on the way."""
+    packed = gzip.compress(body)
+    tries = [
+        Try(
+            f"The server sent {size_text(len(packed))} with Content-Encoding: gzip, and the "
+            f"sha256 given is that of the body {which}.",
+            Answer(packed, headers=_GZIP),
+            "hash-wrong",
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
+        for which, content in (("as it was sent", packed), ("decoded", body))
+    ]
+    for run in bench.run_all(tries):
+        with promise("hash-wrong"):
+            if run.status == 0 and _sha256_of(run.output) != run.attempt.sha256:
+                why = f"Status 0, but {run.output.name} has another sha256."
+                fail("believes_hash", f"{run.evidence}\n\n{why}", run.by_hand)
+
+
+def _sha256_of(output: Path) -> str:
+    """The sha256 of OUTPUT in hexadecimal digits; empty if there is no such file."""
+    if not _is_plain(output):
+        return ""
+    with output.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _with_another_digit(digits: str, place: int, draw: Random) -> str:
@@ -647,27 +850,38 @@ def statuses_are_told(workshop: Workshop, draw: Random) -> None:
     """An error of HTTP, or no connection, is status 1; a wrong call is status 2."""
     page = b"<h1>something went wrong</h1>\n" * 30
     body = draw.randbytes(5000)
-    codes = [404, 500, draw.choice([400, 401, 403, 410, 429, 502, 503])]
+    codes = [400, 404, 500, draw.choice([401, 403, 410, 416, 429, 451, 499, 502, 503, 599])]
     tries = [
+        _good(body, "exact-bytes"),
         Try(
-            f"The server answered with status {code}, and a page about it.",
-            Answer(page, code, framing=draw.choice(["length", "chunked"])),
-            status=1,
-            by_hand="/404" if code == 404 else "/500",
-        )
-        for code in codes
+            "The server answered with 203, and a body.",
+            Answer(body, 203),
+            "error-status",
+            body=body,
+        ),
+        *(
+            Try(
+                f"The server answered with status {code}, and {'a page' if text else 'no body'}.",
+                Answer(text, code, framing=draw.choice(["length", "chunked"])),
+                "error-status",
+                status=1,
+                by_hand={404: "/404", 500: "/500"}.get(code, ""),
+            )
+            for code, text in zip(codes, draw.sample([page, page, page, b""], 4), strict=True)
+        ),
+        Try("No server listened: the connection was refused.", None, "refused", status=1),
     ]
-    tries.append(Try("No server listened: the connection was refused.", None, status=1))
-    tries.append(Try("The server sent 5000 bytes.", Answer(body), body=body))
     with Bench(workshop, draw) as bench:
-        for run in bench.run_all(draw.sample(tries, len(tries))):
+        for run in bench.run_all(tries):
             expect(run, "believes_error")
         url = bench.origin.url + "/length"
         calls = [[], [url], [url, "got", "--sha256"], [url, "got", "--no-such-option"]]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             finished = pool.map(bench.call, calls)
         for arguments, ran in zip(calls, finished, strict=True):
-            if ran.status != 2:
+            with promise("usage"):
+                if ran.status == 2:
+                    continue
                 words = ran.output.strip()[-500:]
                 fail(
                     "wrong_usage",
@@ -688,59 +902,96 @@ def leaves_nothing(workshop: Workshop, draw: Random) -> None:
     older = draw.randbytes(1000)
     wrong = hashlib.sha256(b"another file").hexdigest()
     small = (("cup", replace(workshop.lab.limits, nproc=None, fsize_mib=1)),)
-    cut = Try("The server sent 60 % of the body, and closed.", Answer(body, stop=part))
-    cases = [
-        replace(cut, by_hand="/cut"),
+    tries = [
+        Try(
+            "The server sent 60 % of the body, and closed.", Answer(body, stop=part), by_hand="/cut"
+        ),
         Try(
             "The server sent 60 % of a chunked body, and closed.",
             Answer(body, framing="chunked", stop=part),
             by_hand="/cut-chunked",
         ),
         Try("The body has another sha256.", Answer(body), sha256=wrong),
-        Try(
-            "The server answered with status 404, and a page.", Answer(b"no\n", 404), by_hand="/404"
-        ),
-        Try("The disk took no more than 1 MiB of the body.", Answer(body), options=small),
+        Try("The server answered with 404, and a page.", Answer(b"no\n", 404), by_hand="/404"),
         Try("No server listened: the connection was refused.", None),
     ]
-    tries = [
-        replace(case, status=1, before=before)
-        for number, case in enumerate(cases)
+    full = [
+        Try(
+            f"The disk took no more than 1 MiB of the body's {size} bytes.",
+            Answer(body[:size]),
+            "disk-full",
+            options=small,
+        )
+        # The last bytes of the second one may be refused when the file is closed, and not before.
+        for size in (len(body), MiB + draw.randrange(1, 4000))
+    ]
+    failing = [
+        replace(attempt, status=1, before=before)
+        for number, attempt in enumerate([*tries, *full])
         for before in ((None, older) if number < 3 else (draw.choice([None, older]),))
     ]
-    good = Try("The server sent all of the body.", Answer(body), body=body)
-    tries += [good, replace(good, before=older)]
+    good = [_good(body, "older-replaced"), replace(_good(body, "older-replaced"), before=older)]
     with Bench(workshop, draw) as bench:
-        runs = bench.run_all(draw.sample(tries, len(tries)))
+        runs = bench.run_all([*good, *failing])
         for run in runs:
-            if run.attempt.status == 0:
-                expect(run, "refuses_good")
+            if run.attempt.status == 0 or run.attempt.promise == "disk-full":
+                expect(run, "believes_failed")
             if run.attempt.status == 0 or run.status != 0:
                 _expect_clean(run)
         # That a failure is told as a success is for other checks; not all of them can be.
         untold = [run for run in runs if run.attempt.status != 0 and run.status == 0]
-        if len(untold) == len(runs) - 2:
+        if len(untold) == len(failing):
             evidence = f"{untold[0].evidence}\n\nThe status should be 1."
-            fail("believes_failed", evidence, untold[0].by_hand)
+            with promise("nothing-left"):
+                fail("believes_failed", evidence, untold[0].by_hand)
+        _side_by_side(bench, draw)
+
+
+def _side_by_side(bench: Bench, draw: Random) -> None:
+    """Two downloads into one folder do not meet: their names differ in the ending alone."""
+    stem, folder = name_of(draw, ""), bench.base / "together"
+    tries = [
+        Try(
+            "Two downloads ran at the same time in one folder, and their OUTPUTs were "
+            f"{stem}.txt and {stem}.bin. The server took a second for each body.",
+            Answer(draw.randbytes(400 * KiB), piece=40 * KiB, pause=0.1),
+        )
+        for _ in range(2)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(bench.run, attempt, stem + ending, PATIENCE, None, folder)
+            for attempt, ending in zip(tries, (".txt", ".bin"), strict=True)
+        ]
+        for attempt, running in zip(tries, runs, strict=True):
+            assert isinstance(attempt.answer, Answer) and isinstance(attempt.answer.body, bytes)
+            run, body = running.result(), attempt.answer.body
+            with promise("side-by-side"):
+                if run.status != 0 or (why := difference(run.output, body)):
+                    why = "The status should be 0." if run.status else why
+                    fail("shares_part", f"{run.evidence}\n\n{why}", run.by_hand)
 
 
 def _expect_clean(run: Run) -> None:
     """A run has left OUTPUT alone if it failed, and nothing else in any case."""
-    if run.attempt.status != 0:
-        if run.attempt.before is None and run.output.exists():
+    failed, older = run.attempt.status != 0, run.attempt.before
+    with promise("nothing-left"):
+        if failed and older is None and run.output.exists():
             why = f"{run.output.name} should not be there."
             fail("leaves_output", f"{run.evidence}\n\n{why}", run.by_hand)
-        if run.attempt.before is not None and difference(run.output, run.attempt.before):
+    with promise("older-stays"):
+        if failed and older is not None and difference(run.output, older):
             why = (
-                f"Before, there was a {run.output.name} of {len(run.attempt.before)} bytes. It "
-                "should still be there, as it was."
+                f"Before, there was a {run.output.name} of {len(older)} bytes. It should still be "
+                "there, as it was."
             )
             fail("destroys_older", f"{run.evidence}\n\n{why}", run.by_hand)
-    others = [
-        path.relative_to(run.folder).as_posix()
-        for path in files_below(run.folder)
-        if path not in (run.output, run.folder / "tmp")
-    ]
-    if others:
-        what = ", ".join(sorted(others)[:5])
-        fail("leaves_part", f"{run.evidence}\n\nIt left behind: {what}.", run.by_hand)
+    with promise("nothing-left" if failed else "no-leftovers"):
+        others = [
+            path.relative_to(run.folder).as_posix()
+            for path in files_below(run.folder)
+            if path not in (run.output, run.folder / "tmp")
+        ]
+        if others:
+            what = ", ".join(sorted(others)[:5])
+            fail("leaves_part", f"{run.evidence}\n\nIt left behind: {what}.", run.by_hand)

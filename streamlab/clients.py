@@ -21,22 +21,20 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from streamlab.errors import DownloadError
+from streamlab.errors import DownloadError, Failure
 from streamlab.files import KiB, MiB, size_text
+from streamlab.patience import Deadline
 
 Pace = Literal["fast", "slow", "stalled", "leaving"]
 """How a client reads. `fast`: all at once. `slow`: takes its first bytes, waits until every other
 client has its own, then reads the rest. `stalled`: the same, but never reads the rest. `leaving`:
 takes its first bytes and closes the connection."""
-
-OVERDUE = "no answer in"
-"""How the error begins of a crowd that had to be ended, for its time was up."""
 
 PIECE = 256 * KiB
 FIRST = 64 * KiB
@@ -64,6 +62,8 @@ class Download:
     seconds: float = 0.0
     error: str | None = None
     """Why it failed, in one line; None if it did what its pace asks for."""
+    failure: Failure | None = None
+    """The same in one word; None if it did not fail."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Job:
 
     `source` is the file whose bytes the body must have (None: only lengths are checked). `first` is
     in bytes. `warmup` is a path to download once, before all. `timeout` is for the whole job, in
-    seconds.
+    seconds: a `Deadline`, whose root is the process `watched`. The server descends from it, and so
+    do the clients (0: their own process).
     """
 
     port: int
@@ -83,18 +84,23 @@ class Job:
     warmup: str | None = None
     first: int = FIRST
     timeout: float = 60.0
+    watched: int = 0
 
 
-def download(url: str, source: Path | str | None = None, timeout: float = 60.0) -> Download:
+def download(
+    url: str, source: Path | str | None = None, timeout: float = 60.0, first: int | None = None
+) -> Download:
     """Download `url` (http, any host of this machine) at full speed, checking it against `source`.
 
-    Raises `DownloadError` if it fails, is cut short, or brings other bytes.
+    With `first` the client leaves after that many bytes. Raises `DownloadError` if it fails, is cut
+    short, or brings other bytes.
     """
     parts = urlsplit(url)
     job = Job(
         port=parts.port or 80,
         path=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
-        pace="fast",
+        pace="fast" if first is None else "leaving",
+        first=first or 1,
         source=str(source) if source is not None else None,
         timeout=timeout,
     )
@@ -102,7 +108,7 @@ def download(url: str, source: Path | str | None = None, timeout: float = 60.0) 
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(asyncio.run, _Client(job).run(asyncio.Event())).result()
     if result.error is not None:
-        raise DownloadError(f"{url}: {result.error}")
+        raise DownloadError(f"{url}: {result.error}", result.failure or "other")
     return result
 
 
@@ -125,15 +131,14 @@ class Crowd:
             text=True,
             start_new_session=os.name == "posix",
         )
-        self._overdue = threading.Timer(self.job.timeout + 10, self._process.kill)
-        self._overdue.daemon = True
-        self._overdue.start()
-        self._say(asdict(self.job))
+        self._left = threading.Event()
+        threading.Thread(target=self._end_if_overdue, daemon=True).start()
+        self._say(asdict(replace(self.job, watched=os.getpid())))
         self._hear("ready")
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._overdue.cancel()
+        self._left.set()
         self._process.kill()
         self._process.communicate()
 
@@ -148,6 +153,13 @@ class Crowd:
     def finish(self) -> list[Download]:
         """Let all who came end as their pace says; returns all downloads."""
         return self._order("finish")
+
+    def _end_if_overdue(self) -> None:
+        deadline = Deadline(self.job.timeout + 10)
+        while not self._left.wait(deadline.turn):
+            if deadline.passed:
+                self._process.kill()
+                return
 
     def _order(self, what: str) -> list[Download]:
         self._say(what)
@@ -164,16 +176,40 @@ class Crowd:
         line = self._process.stdout.readline()
         if not line:
             why = self._process.stderr.read().strip().splitlines()
-            raise DownloadError(why[-1] if why else f"{OVERDUE} {self.job.timeout:g} s")
+            if why:
+                raise DownloadError(why[-1])
+            raise DownloadError(f"no answer in {self.job.timeout:g} s", "overdue")
         event, content = json.loads(line)
         if event != expected:
-            raise DownloadError(content)
+            raise DownloadError(content["error"], content["failure"])
         return content
 
 
 def receive_buffer(clients: int) -> int:
     """What a waiting client of a crowd of that size asks the kernel to keep for it, in bytes."""
     return min(_RECEIVE_BUFFER, _ALL_RECEIVE_BUFFERS // clients)
+
+
+@asynccontextmanager
+async def _patience(seconds: float, root: int) -> AsyncIterator[None]:
+    """As `asyncio.timeout`, but by a `Deadline`: it raises TimeoutError when that has passed."""
+    deadline, loop = Deadline(seconds, root=root), asyncio.get_running_loop()
+
+    async with asyncio.timeout(None) as limit:
+        waking = loop.call_later(seconds, lambda: look())
+
+        def look() -> None:
+            nonlocal waking
+            left = deadline.left
+            if left > 0:
+                waking = loop.call_later(left, look)
+            else:
+                limit.reschedule(loop.time())
+
+        try:
+            yield
+        finally:
+            waking.cancel()
 
 
 class _Client:
@@ -190,12 +226,14 @@ class _Client:
         """Download as the pace says; waiting clients go on when `may_finish` is set."""
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(self.job.timeout):
+            async with _patience(self.job.timeout, self.job.watched):
+                began = time.perf_counter()
                 await self._download(began, may_finish)
         except TimeoutError:
             self.result.error = f"not finished after {self.job.timeout:g} s"
+            self.result.failure = "unfinished"
         except (OSError, DownloadError) as error:
-            self.result.error = _one_line(error)
+            self.result.error, self.result.failure = _one_line(error), _failure_of(error)
         finally:
             self.result.seconds = time.perf_counter() - began
             self.has_first.set()
@@ -235,7 +273,7 @@ class _Client:
             if self._file is not None:
                 wanted = os.fstat(self._file.fileno()).st_size
                 if self.result.size != wanted:
-                    raise DownloadError(_cut_short(self.result.size, wanted))
+                    raise _other_length(self.result.size, wanted)
 
     def _check(self, piece: bytes) -> None:
         if self._file is not None and piece:
@@ -246,7 +284,11 @@ class _Client:
                     (i for i, (a, b) in enumerate(zip(piece, wanted, strict=False)) if a != b),
                     len(wanted),
                 )
-                raise DownloadError(f"byte {self.result.size + same} is not as in the file")
+                at = self.result.size + same
+                if same == len(wanted):
+                    extra = f"byte {at} is not as in the file: the file ends before it"
+                    raise DownloadError(extra, "too_many")
+                raise DownloadError(f"byte {at} is not as in the file", "wrong_bytes")
         self.result.size += len(piece)
 
     async def _body(self, sock: socket.socket) -> AsyncIterator[bytes]:
@@ -256,18 +298,21 @@ class _Client:
         while b"\r\n\r\n" not in head:
             more = await loop.sock_recv(sock, PIECE)
             if not (more or head):
-                raise DownloadError("the server closed the connection before any answer")
+                raise DownloadError(
+                    "the server closed the connection before any answer", "no_answer"
+                )
             head += more
             if not more or len(head) > _HEAD_LIMIT + PIECE:
                 raise DownloadError(
                     f"{size_text(len(head))} came, but no empty line that ends the headers: "
-                    "the head's lines must end in CR LF"
+                    "the head's lines must end in CR LF",
+                    "malformed",
                 )
         head, _, rest = head.partition(b"\r\n\r\n")
         self._read_head(head)
         headers = self.result.headers
         if self.result.status != 200:
-            raise DownloadError(f"the server answered with status {self.result.status}")
+            raise DownloadError(f"the server answered with status {self.result.status}", "status")
         if headers.get("transfer-encoding", "").lower() == "chunked":
             async for piece in _unchunked(sock, rest):
                 yield piece
@@ -284,13 +329,15 @@ class _Client:
             received += len(piece)
             yield piece
         if length is not None and received != length:
-            raise DownloadError(_cut_short(received, length))
+            raise _other_length(received, length)
 
     def _read_head(self, head: bytes) -> None:
         status_line, *lines = head.decode("latin-1").split("\r\n")
         parts = status_line.split(" ", 2)
         if not parts[0].startswith("HTTP/") or len(parts) < 2 or not parts[1].isdecimal():
-            raise DownloadError(f"the answer begins with {status_line[:60]!r}, not with HTTP/1.1")
+            raise DownloadError(
+                f"the answer begins with {status_line[:60]!r}, not with HTTP/1.1", "malformed"
+            )
         self.result.status = _number(parts[1], 10, "the status")
         pairs = (line.partition(":") for line in lines)
         self.result.headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
@@ -304,13 +351,15 @@ async def _unchunked(sock: socket.socket, rest: bytes) -> AsyncIterator[bytes]:
     async def more() -> None:
         piece = await loop.sock_recv(sock, PIECE)
         if not piece:
-            raise DownloadError("cut short: the connection closed before the last chunk")
+            raise DownloadError(
+                "cut short: the connection closed before the last chunk", "cut_short"
+            )
         buffer.extend(piece)
 
     while True:
         while b"\r\n" not in buffer:
             if len(buffer) > _HEAD_LIMIT:
-                raise DownloadError("no CR LF ends the line of a chunk's size")
+                raise DownloadError("no CR LF ends the line of a chunk's size", "malformed")
             await more()
         line, _, _ = buffer.partition(b"\r\n")
         left = _number(line.split(b";")[0].strip().decode("latin-1"), 16, "a chunk's size")
@@ -327,7 +376,7 @@ async def _unchunked(sock: socket.socket, rest: bytes) -> AsyncIterator[bytes]:
         while len(buffer) < 2:
             await more()
         if buffer[:2] != b"\r\n":
-            raise DownloadError("a chunk is longer than its size line says")
+            raise DownloadError("a chunk is longer than its size line says", "malformed")
         del buffer[:2]
 
 
@@ -336,10 +385,12 @@ async def _run_job(job: Job) -> None:
     orders: asyncio.Queue[str] = asyncio.Queue()
     _read_orders(orders)
     if job.warmup is not None:
-        warm = Job(port=job.port, path=job.warmup, pace="fast", timeout=job.timeout)
+        warm = Job(
+            port=job.port, path=job.warmup, pace="fast", timeout=job.timeout, watched=job.watched
+        )
         result = await _Client(warm).run(asyncio.Event())
         if result.error is not None:
-            raise DownloadError(f"{job.warmup}: {result.error}")
+            raise DownloadError(f"{job.warmup}: {result.error}", result.failure or "other")
     _tell("ready")
     may_finish = asyncio.Event()
     tasks: list[asyncio.Task[Download]] = []
@@ -377,17 +428,25 @@ def _one_line(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, DownloadError):
+        return error.failure
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    return "broken" if isinstance(error, ConnectionError) else "other"
+
+
 def _number(text: str, base: int, what: str) -> int:
     digits = string.hexdigits if base == 16 else string.digits
     if not text or text.strip(digits) or len(text) > _LONGEST_NUMBER:
-        raise DownloadError(f"{what} is {text[:60]!r}, which is no number")
+        raise DownloadError(f"{what} is {text[:60]!r}, which is no number", "malformed")
     return int(text, base)
 
 
-def _cut_short(received: int, wanted: int) -> str:
+def _other_length(received: int, wanted: int) -> DownloadError:
     if received > wanted:
-        return f"{received - wanted} bytes too many"
-    return f"cut short: {size_text(received)} of {size_text(wanted)}"
+        return DownloadError(f"{received - wanted} bytes too many", "too_many")
+    return DownloadError(f"cut short: {size_text(received)} of {size_text(wanted)}", "cut_short")
 
 
 def main() -> None:
@@ -397,7 +456,7 @@ def main() -> None:
     try:
         asyncio.run(_run_job(job))
     except DownloadError as error:
-        _tell("failed", str(error))
+        _tell("failed", {"error": str(error), "failure": error.failure})
 
 
 def _raise_descriptor_limit(wanted: int) -> None:

@@ -19,6 +19,9 @@ Role = Literal["start", "field", "end", "chunk", "body", "fault"]
 LIVE = ("date", "last-modified", "server", "user-agent")
 """Fields whose value differs from run to run or from machine to machine, in lower case."""
 
+RENAMED = (413, 414, 416, 422)
+"""Statuses whose words differ between Python's versions: 3.13 took those of RFC 9110."""
+
 _START = re.compile(rb"HTTP/\d\.\d (\d{3})\b")
 _REQUEST = re.compile(rb"[A-Z]+ \S+ HTTP/\d\.\d$")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(;.*)?$")
@@ -66,6 +69,10 @@ class Wire:
         name, colon, value = line.data.partition(b":")
         if line.role == "field" and colon and name.decode("latin-1").lower() in self._live:
             return name + b": ...\r\n", value.strip().decode("latin-1")
+        found = _START.match(line.data) if line.role == "start" else None
+        if found and int(found[1]) in RENAMED:
+            words = line.data[found.end() :].strip()
+            return found[0] + b" ...\r\n", words.decode("latin-1")
         return line.data, ""
 
     def _text(self, line: Line) -> str:
@@ -93,8 +100,10 @@ def wire(
     """Show the bytes of requests, or of answers, line by line.
 
     `asked` are the methods of the requests that the answers belong to (those not named: GET), since
-    an answer to HEAD has no body. The values of `live` fields stand in the live cell alone. Of a
-    long line the first and the last bytes are shown, about `most` characters in all.
+    an answer to HEAD has no body. The values of `live` fields stand in the live cell alone, and so
+    do the words of a status that Python's versions name differently (RFC 9112, section 4: a client
+    ignores them). Of a long line the first and the last bytes are shown, about `most` characters
+    in all.
     """
     return Wire(data, asked, live, most)
 

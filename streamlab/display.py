@@ -236,7 +236,11 @@ _OUTCOMES = {
 
 
 class Results:
-    """The results of a lab's checks as a table; what failed is told in full below it."""
+    """The results of a lab's checks as a table; what failed is told in full below it.
+
+    What a check left out on this machine stands in a live cell, so that a notebook's saved output
+    is the same on machines with and without the tool.
+    """
 
     def __init__(self, lab: Lab, results: Sequence[CheckResult]) -> None:
         self.lab = lab
@@ -247,12 +251,13 @@ class Results:
         return sum(result.points for result in self.results)
 
     def __repr__(self) -> str:
-        return "\n".join([*self._lines(), *self._stories()])
+        return "\n".join([*self._lines(notes=True), *self._stories()])
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": self._html()}
+        plain = "\n".join([*self._lines(notes=False), *self._stories()])
+        return {"text/plain": plain, "text/html": self._html()}
 
-    def _lines(self) -> list[str]:
+    def _lines(self, notes: bool) -> list[str]:
         rows = [
             (each.outcome.replace("_", " "), f"{each.points:g} of {each.max_points:g}", each.check)
             for each in self.results
@@ -263,7 +268,7 @@ class Results:
             for outcome, points, name in rows
         ]
         total = f"{self.points:g} of {sum(r.max_points for r in self.results):g} points"
-        return [*lines, f"{total}. {advice(self.lab, self.results)}".rstrip()]
+        return [*lines, f"{total}. {advice(self.lab, self.results, notes)}".rstrip()]
 
     def _stories(self) -> list[str]:
         return [f"\n{story}" for story in stories(self.lab, self.results)]
@@ -272,13 +277,14 @@ class Results:
         rows = []
         for each in self.results:
             mark, style = _OUTCOMES[each.outcome]
-            seconds = f"{each.seconds:.1f} s" if each.outcome == "passed" else ""
+            passed = each.outcome == "passed"
+            live = f"{each.seconds:.1f} s {each.evidence}".rstrip() if passed else ""
             rows.append(
                 f'<tr><td style="{_CELL}">{html.escape(self.lab.check(each.check).title)}</td>'
                 f'<td style="{_CELL};{style};font-weight:600">{mark} '
                 f"{each.outcome.replace('_', ' ')}</td>"
                 f'<td style="{_CELL}">{each.points:g} of {each.max_points:g}</td>'
-                f'<td class="live" style="{_CELL}">{seconds}</td></tr>'
+                f'<td class="live" style="{_CELL}">{html.escape(live)}</td></tr>'
             )
         heads = "".join(f'<th style="{_HEAD}">{h}</th>' for h in ("", "", "points", "took"))
         stories = "".join(
@@ -288,7 +294,7 @@ class Results:
         )
         return (
             f'<table style="{_TABLE}"><tr>{heads}</tr>{"".join(rows)}</table>'
-            f"<p><b>{html.escape(self._lines()[-1])}</b></p>{stories}"
+            f"<p><b>{html.escape(self._lines(notes=False)[-1])}</b></p>{stories}"
         )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from streamlab import memory, sandbox
+from streamlab import browser, environment, memory, sandbox
 from streamlab.files import GiB, size_text
 from streamlab.tools import TOOLS, find_tool
 
@@ -38,6 +38,7 @@ def examine() -> list[Finding]:
         _meters,
         _cup,
         _server,
+        _proxy,
         _room_in_memory,
         _room_on_disk,
     ]
@@ -59,6 +60,8 @@ def missing(needs: Iterable[str]) -> list[str]:
                 )
         elif find_tool(need) is None:
             reasons.append(f"{need}: not installed (make system, or your package manager)")
+        elif need == "chromium" and (problem := browser.driver_problem()):
+            reasons.append(f"{need}: {problem}")
     return reasons
 
 
@@ -72,7 +75,7 @@ def _packages() -> Finding:
     if not REQUIREMENTS.is_file():
         return Finding("packages", True, "no requirements.txt beside the library to compare with")
     wrong = []
-    for line in REQUIREMENTS.read_text().splitlines():
+    for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
         found = re.match(r"([A-Za-z0-9._-]+)==(\S+)", line)
         if found is None or ";" in line:  # a comment, or a package for some systems only
             continue
@@ -121,6 +124,15 @@ def _server() -> Finding:
     except OSError as error:
         return Finding("loopback", False, f"127.0.0.1 can't be reached: {error}", vital=True)
     return Finding("loopback", True, "127.0.0.1 listens and answers", vital=True)
+
+
+def _proxy() -> Finding:
+    """Whether a proxy is set: it must not be asked for this machine's own servers."""
+    if not (named := environment.proxies()):
+        return Finding("proxy", True, "none is set")
+    verb = "is" if len(named) == 1 else "are"
+    around = "the course goes around it for 127.0.0.1"
+    return Finding("proxy", True, f"{', '.join(named)} {verb} set: {around}")
 
 
 def _room_in_memory() -> Finding:

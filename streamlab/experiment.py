@@ -34,6 +34,7 @@ from streamlab.memory import (
     socket_buffers,
     thread_states,
 )
+from streamlab.patience import Deadline
 from streamlab.server import Server, run_program
 
 WARMUP = 4 * KiB
@@ -271,11 +272,10 @@ def _await_end(server: Server, timeout: float = 10.0) -> None:
 
     Who is about to end has something to do, and who has ended is not seen any more.
     """
-    now = time.monotonic()
-    deadline, rests = now + timeout, now + 1
-    while server.running and (now := time.monotonic()) < min(deadline, rests):
+    deadline, rests = Deadline(timeout), Deadline(1)
+    while server.running and not deadline.passed and not rests.passed:
         if exact() and (at_work(server.pid) or not thread_states(server.pid)):
-            rests = now + 1
+            rests = Deadline(1)
         time.sleep(0.01)
 
 
@@ -296,8 +296,8 @@ print("grew by", high_water(os.getpid()) - before)
 
 def _until_idle(pid: int, timeout: float) -> None:
     """Wait until no thread of a server runs or waits for a CPU, or `timeout` seconds are over."""
-    deadline = time.monotonic() + timeout
-    while at_work(pid) and time.monotonic() < deadline:
+    deadline = Deadline(timeout)
+    while at_work(pid) and not deadline.passed:
         time.sleep(0.01)
 
 
@@ -308,10 +308,10 @@ def _at_rest(pid: int, timeout: float = 10.0) -> Memory:
     second it reads nothing, and gains and loses less than a MiB, and it does not wait for a CPU: on
     a busy machine it may have had none. Or `timeout` seconds are over.
     """
-    deadline = time.monotonic() + timeout
+    deadline = Deadline(timeout)
     _until_idle(pid, timeout)
     reading, read = memory_of(pid), bytes_read(pid)
-    while time.monotonic() < deadline:
+    while not deadline.passed:
         before, read_before = reading, read
         time.sleep(0.1)
         working = at_work(pid)
@@ -390,11 +390,14 @@ def _crowd(server: Server, job: Job, fresh: bool) -> Iterator[Crowd]:
     except DownloadError as error:
         log = server.log().strip()
         words = f" The server wrote:\n\n{log[-2000:]}" if log else ""
-        raise DownloadError(f"{error}.{words}") from None
+        raise DownloadError(f"{error}.{words}", error.failure) from None
 
 
 def _all_well(downloads: list[Download]) -> list[Download]:
-    errors = [each.error for each in downloads if each.error is not None]
-    if errors:
-        raise DownloadError(f"{len(errors)} of {len(downloads)} downloads failed: {errors[0]}")
+    failed = [each for each in downloads if each.error is not None]
+    if failed:
+        raise DownloadError(
+            f"{len(failed)} of {len(downloads)} downloads failed: {failed[0].error}",
+            failed[0].failure or "other",
+        )
     return downloads

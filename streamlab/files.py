@@ -264,4 +264,9 @@ def why_not(error: OSError) -> str:
         errno.EDQUOT: "your disk quota is used up: free some space and run this again",
         errno.EFBIG: "the file system takes no file of that size: choose a smaller one",
         errno.EACCES: "the folder is not yours to write to",
+        errno.EROFS: "the disk is read-only: copy the course into a folder of yours",
     }.get(error.errno or 0, str(error))
+
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+"""The errors of a file system that `why_not` explains."""

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,24 +22,32 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from streamlab import environment
 from streamlab.errors import StreamlabError
 from streamlab.files import MiB
+from streamlab.patience import Deadline
 from streamlab.results import CheckResult
 from streamlab.sandbox import delegated_group, enclosed
-from streamlab.server import NOT_LISTENING, Cup
+from streamlab.server import AS_EVERYWHERE, NOT_LISTENING, Cup
 
 STUBS = ".stub"
 """In a lab's folder: the programs as they were generated, to compare with and to go back to."""
+HINTS = Path(__file__).parent / "hints"
+"""The hints of each lab, by its name: not in its folder, where they would lie open."""
 MEMORY = ".streamlab"
 """In a lab's folder, ignored by git: hints shown, last results, copies kept by a reset."""
 OUTPUTS = 1024 * MiB
 """What the programs of a submission may write at once, in bytes."""
+BUSY = "This machine was too busy for the check"
+"""How the evidence of a fault begins that nothing but a lack of time can have caused."""
+TRIES = 3
+"""How often a check is run that nothing but a lack of time has broken."""
 LATE = "The checks of this program had not come to their end after"
 SECONDS = 180
 """What all checks of a program may take together before the run is ended."""
@@ -56,7 +65,17 @@ class Check:
     kind: str
     points: float
     title: str
-    hints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A sentence of the lab's text that the checks hold a program to."""
+
+    id: str
+    text: str
+    """The words of lab.ipynb, as they stand there."""
+    check: str
+    """The id of the check that puts it to the test."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +126,6 @@ class Lab:
                 kind=each["kind"],
                 points=each["points"],
                 title=each["title"],
-                hints=tuple(each.get("hints", ())),
             )
             for name, each in self.manifest["checks"].items()
         ]
@@ -115,6 +133,25 @@ class Lab:
     @property
     def points(self) -> float:
         return sum(check.points for check in self.checks)
+
+    @cached_property
+    def promises(self) -> dict[str, Promise]:
+        """What contract.toml says that the lab's text promises, by id; none without that file."""
+        return {
+            name: Promise(name, each["text"], each["check"])
+            for name, each in _read_toml(self.folder / "contract.toml").items()
+        }
+
+    @cached_property
+    def _hints(self) -> dict[str, dict[str, list[str]]]:
+        return _read_toml(HINTS / f"{self.name}.toml")
+
+    def hints(self, check: str, cause: str = "") -> list[str]:
+        """Hints from gentle to plain: those of a cause, or, where it has none, of the check."""
+        for hints in (self._hints, _common()):
+            if of_cause := hints.get("causes", {}).get(cause, []):
+                return of_cause
+        return self._hints.get("checks", {}).get(check, [])
 
     def check(self, name: str) -> Check:
         """The check with that id."""
@@ -128,11 +165,14 @@ class Lab:
         """Whether a busy machine alone could have made a check fail so."""
         if result.outcome == "could_not_run":
             return result.evidence.startswith(LATE) or NOT_LISTENING in result.evidence
+        if result.outcome == "grader_fault":
+            return result.evidence.startswith(BUSY)
         return result.outcome == "failed" and result.cause in self.manifest.get("timing", ())
 
     def cause_text(self, cause: str) -> str:
         """What a misconception means, in plain language; empty for an unknown one."""
-        return str(self.manifest.get("causes", {}).get(cause, ""))
+        common = _common().get("texts", {}).get(cause, "")
+        return str(self.manifest.get("causes", {}).get(cause, common))
 
     def attempted(self, program: Path) -> bool:
         """Whether a program differs from the generated stub in more than trailing space."""
@@ -149,28 +189,98 @@ class Lab:
         return _bare(text) != _bare(stub.read_text(encoding="utf-8", errors="replace"))
 
 
+@cache
+def _common() -> dict[str, dict[str, Any]]:
+    """The causes that any lab can have, with their texts and hints."""
+    return _read_toml(HINTS / "common.toml")
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    """The content of a file, nothing where there is none; `LabError` if it is broken."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise LabError(f"{file} can't be read: {error}") from error
+
+
 def _bare(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
+PORT = 8000
+"""Where a server that is started by hand listens, as the labs' pages say."""
+
+
+def kept_files(lab: Lab, check: str) -> Path:
+    """The root of the files of a check that failed with `--keep`; what was beside it still is."""
+    return lab.folder / MEMORY / "kept-files" / check / "root"
+
+
+def start_by_hand(lab: Lab, root: Path) -> str:
+    """The command that starts a lab's server on the files in `root`, in a cup like that of a check.
+
+    It is for a shell in the lab's folder, and in a subshell, so that the limits end with it.
+    """
+    where = root.relative_to(lab.folder) if root.is_relative_to(lab.folder) else root
+    launched = lab.manifest.get("launch", {})
+    files = shlex.quote(where.as_posix())
+    cup = lab.limits
+    limits = [
+        f"ulimit -{letter} {value}; "
+        for letter, value in (
+            ("d", cup.data_mib and cup.data_mib * 1024),
+            ("s", cup.stack_kib),
+            ("n", cup.nofile),
+        )
+        if value
+    ]
+    if "app" in launched:
+        program = f"{lab.programs[0]}:{launched['app']}"
+        run = f"STREAMLAB_ROOT={files} python -m streamlab.serve {program} --port={PORT}"
+    else:
+        run = f"python {lab.programs[0]} --root {files} --port {PORT}"
+    return f"({''.join(limits)}{run})"
+
+
 def as_text(lab: Lab, result: CheckResult) -> str:
-    """A result in full, as a student reads it."""
+    """A result in full, as a student reads it.
+
+    Where the check's files were kept, it says how to start the server on them.
+    """
     check = lab.check(result.check)
     lines = [
         f"{check.title} ({result.kind}): {result.points:g} of {result.max_points:g} points",
         "",
     ]
+    if result.promise in lab.promises:
+        lines += [f"The lab's text says: {lab.promises[result.promise].text}", ""]
     lines.append(result.evidence)
     if why := lab.cause_text(result.cause):
         lines += ["", f"What it means: {why}"]
+    root = kept_files(lab, result.check)
+    kept = result.outcome == "failed" and root.is_dir() and any(root.iterdir())
+    if kept:
+        lines += [
+            "",
+            f"The check's files are kept in {root.parent}. To start the server on them, in "
+            f"{lab.folder}: {start_by_hand(lab, root)}",
+        ]
     if result.curl:
-        lines += ["", f"Try it by hand: {result.curl}"]
-    if check.hints and result.outcome == "failed":
-        lines += ["", f"A hint: {check.hints[0]} (more with: streamlab hint {lab.number})"]
-    if result.outcome == "grader_fault":
+        by_hand = result.curl.replace(":PORT/", f":{PORT}/").replace(", PORT)", f", {PORT})")
+        lines += ["", f"Try it by hand: {by_hand if kept else result.curl}"]
+    hints = lab.hints(result.check, result.cause)
+    if hints and result.outcome == "failed":
+        lines += ["", f"A hint: {hints[0]} (more with: streamlab hint {lab.number})"]
+    if result.outcome == "grader_fault" and result.evidence.startswith(BUSY):
+        lines += ["", "Your program is not to blame: check again when less runs on this machine."]
+    elif result.outcome == "grader_fault":
         lines += ["", "This is a fault of the check, not of your program: please report it."]
     again = f"streamlab check {lab.number} --only {result.check} --seed {result.seed}"
     lines += ["", f"The same again: {again}"]
+    if result.curl and not kept:
+        lines += [f"With --keep it leaves its files, to try it by hand on port {PORT}."]
     return "\n".join(lines)
 
 
@@ -184,16 +294,21 @@ def stories(lab: Lab, results: Collection[CheckResult]) -> list[str]:
     return list(told.values())
 
 
-def advice(lab: Lab, results: Collection[CheckResult]) -> str:
-    """A sentence or two below the results: what to do next, unless a story says it; the notes."""
+def advice(lab: Lab, results: Collection[CheckResult], notes: bool = True) -> str:
+    """A sentence or two below the results: what to do next, unless a story says it.
+
+    With `notes` also what passed checks left out: it depends on the machine, not on the program.
+    """
     outcomes = {result.outcome for result in results}
     if outcomes == {"not_attempted"}:
         first = lab.checks[0].title
         return f"{', '.join(lab.programs)}: still the stub. Begin with the first check, {first!r}."
-    notes = [result.evidence for result in results if result.outcome == "passed"]
-    if outcomes == {"passed"} and len(results) == len(lab.checks):
-        notes.insert(0, "All checks passed.")
-    return " ".join(filter(None, notes))
+    said = (
+        ["All checks passed."] if outcomes == {"passed"} and len(results) == len(lab.checks) else []
+    )
+    if notes:
+        said += [result.evidence for result in results if result.outcome == "passed"]
+    return " ".join(filter(None, said))
 
 
 # Finding labs
@@ -252,18 +367,61 @@ def run_checks(
     seconds: float = SECONDS,
     isolated: bool = False,
     stop: threading.Event | None = None,
+    keep: bool = False,
 ) -> list[CheckResult]:
     """Run a lab's checks on its programs, or on other files in place of those named in `programs`.
 
-    `only` names checks by id. `told` is called with each result as it comes. The checks run in a
-    pytest process of their own, which is ended after `seconds`. With `isolated` that runs in an
-    enclosure, and each program in a sandbox (see `streamlab.sandbox`). Setting `stop` ends it.
+    `only` names checks by id, in the order in which they run. `told` is called with each result as
+    it comes. The checks run in a pytest process of their own, which is ended after `seconds`. With
+    `isolated` that runs in an enclosure, and each program in a sandbox (see `streamlab.sandbox`).
+    Setting `stop` ends it, from `told` too: the checks that had not run yet `could_not_run`.
+    A check that nothing but a lack of time has broken is run again, `TRIES` times in all.
+    With `keep` the files of a check that fails stay (see `kept_files`); those of earlier runs never
+    do.
     """
     seed = new_seed() if seed is None else seed
-    lab = Lab(lab.folder.resolve())  # the checks run in another folder
-    wanted = [check for check in lab.checks if only is None or check.id in only]
+
+    def late(result: CheckResult) -> bool:
+        return result.outcome == "grader_fault" and result.evidence.startswith(BUSY)
+
+    def tell(result: CheckResult) -> None:
+        if told is not None and not late(result):
+            told(result)
+
+    if not isolated and not programs:
+        shutil.rmtree(lab.folder / MEMORY / "kept-files", ignore_errors=True)
     results: list[CheckResult] = []
-    with tempfile.TemporaryDirectory(prefix="streamlab-check-") as scratch:
+    for _ in range(TRIES):
+        found = _run_once(lab, programs, seed, only, tell, seconds, isolated, stop, keep)
+        again = {result.check: result for result in found}
+        results = [again.get(result.check, result) for result in results] or found
+        only = [result.check for result in results if late(result)]
+        if not only or (stop and stop.is_set()):
+            break
+    if told is not None:
+        for result in filter(late, results):
+            told(result)
+    return results
+
+
+def _run_once(
+    lab: Lab,
+    programs: Mapping[str, Path] | None,
+    seed: int,
+    only: Collection[str] | None,
+    told: Callable[[CheckResult], None],
+    seconds: float,
+    isolated: bool,
+    stop: threading.Event | None,
+    keep: bool,
+) -> list[CheckResult]:
+    """Run checks in a pytest process, once; arguments as for `run_checks`."""
+    lab = Lab(lab.folder.resolve())  # the checks run in another folder
+    checks = {check.id: check for check in lab.checks}
+    ids = checks if only is None else [name for name in dict.fromkeys(only) if name in checks]
+    wanted = [checks[name] for name in ids]
+    results: list[CheckResult] = []
+    with scratch_folder("streamlab-check-") as scratch:
         log, errors = Path(scratch) / "results.jsonl", Path(scratch) / "errors.txt"
         log.touch()
         command = [
@@ -282,6 +440,8 @@ def run_checks(
             *(f"--lab-program={name}={path.resolve()}" for name, path in (programs or {}).items()),
             *(f"{lab.folder / 'test_lab.py'}::test_{check.id}" for check in wanted),
         ]
+        if keep:
+            command.append("--lab-keep")
         if isolated:
             outputs = Path(scratch) / "outputs"
             outputs.mkdir()
@@ -289,7 +449,9 @@ def run_checks(
             if (group := delegated_group()) is not None:
                 command += ["--lab-cgroup", str(group)]
             command = enclosed(command, {outputs: OUTPUTS})
-        with errors.open("w") as output:
+        surroundings = {**os.environ, **AS_EVERYWHERE}
+        environment.prepare(surroundings)
+        with errors.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -299,24 +461,23 @@ def run_checks(
                 # What it leaves behind, should it be killed, ends with this folder. And nobody
                 # else's pytest plugins, for a quick start.
                 env={
-                    **os.environ,
+                    **surroundings,
                     "TMPDIR": scratch,
                     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
                 },
                 start_new_session=os.name == "posix",
             )
         try:
-            for result in _results_of(process, log, time.monotonic() + seconds, stop):
+            for result in _results_of(process, log, Deadline(seconds), stop):
                 results.append(result)
-                if told is not None:
-                    told(result)
+                told(result)
         finally:
             cut = process.poll() is None
             if cut:
                 _kill(process)
             process.wait()
         came = {result.check for result in results}
-        words = errors.read_text(errors="replace").strip()
+        words = errors.read_text(encoding="utf-8", errors="replace").strip()
     for check in wanted:
         if check.id not in came:
             lost = CheckResult(
@@ -332,9 +493,26 @@ def run_checks(
                 seed=seed,
             )
             results.append(lost)
-            if told is not None:
-                told(lost)
+            told(lost)
     return results
+
+
+@contextmanager
+def scratch_folder(prefix: str, patience: float = 10.0) -> Iterator[str]:
+    """A temporary folder that is removed at the end, also while programs that end write into it.
+
+    A run that is cut short leaves servers to their supervisors, which need a moment to end them.
+    """
+    folder = tempfile.mkdtemp(prefix=prefix)
+    try:
+        yield folder
+    finally:
+        deadline = Deadline(patience)
+        while os.path.isdir(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            if deadline.passed:
+                break
+            deadline.pause(0.05)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -352,12 +530,12 @@ def new_seed() -> int:
 
 
 def _results_of(
-    process: subprocess.Popen[bytes], log: Path, deadline: float, stop: threading.Event | None
+    process: subprocess.Popen[bytes], log: Path, deadline: Deadline, stop: threading.Event | None
 ) -> Iterator[CheckResult]:
     """The results as they are written, until the process ends or time is up."""
     with log.open(encoding="utf-8") as file:
         rest = ""
-        while time.monotonic() < deadline and not (stop and stop.is_set()):
+        while not deadline.passed and not (stop and stop.is_set()):
             ended = process.poll() is not None
             rest += file.read()
             *lines, rest = rest.split("\n")
@@ -477,11 +655,19 @@ def results_file(lab: Lab) -> Path:
 
 
 def remember(lab: Lab, results: list[CheckResult]) -> None:
-    """Keep results for `streamlab hint` and `streamlab progress`; a full disk is no error here."""
+    """Keep results for `streamlab hint` and `streamlab progress`.
+
+    A full disk is no error here, and leaves what was kept before.
+    """
     with suppress(OSError):
         file = results_file(lab)
         file.parent.mkdir(exist_ok=True)
-        file.write_text("".join(f"{result.to_json()}\n" for result in results), encoding="utf-8")
+        part = file.with_suffix(".part")
+        try:
+            part.write_text("".join(f"{each.to_json()}\n" for each in results), encoding="utf-8")
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def last_results(lab: Lab) -> list[CheckResult]:
@@ -494,26 +680,37 @@ def last_results(lab: Lab) -> list[CheckResult]:
 
 
 def next_hint(lab: Lab) -> str:
-    """One hint more: for the first check that the last run did not pass."""
+    """One hint more, for what the last run found first that did not pass.
+
+    Hints are counted by cause: another mistake in the same check begins with its first hint.
+    """
     results = last_results(lab)
-    open_checks = [r.check for r in results if r.outcome != "passed"] or (
-        [] if results else [check.id for check in lab.checks]
-    )
-    if not open_checks:
+    failed = next((result for result in results if result.outcome != "passed"), None)
+    if results and failed is None:
         return "All checks passed: there is nothing to hint at."
-    check = lab.check(open_checks[0])
+    check = lab.check(failed.check) if failed else lab.checks[0]
+    cause = failed.cause if failed else ""
+    hints = lab.hints(check.id, cause)
+    if not hints:
+        return f"{check.title}: there is no hint for this one. Read the lab's text again."
+    key = f"{check.id}/{cause}"
     file = lab.folder / MEMORY / "hints.json"
     shown: dict[str, int] = {}
     with suppress(OSError, ValueError):
-        shown = json.loads(file.read_text())
-    count = min(shown.get(check.id, 0) + 1, len(check.hints))
+        shown = json.loads(file.read_text(encoding="utf-8"))
+    count = min(shown.get(key, 0) + 1, len(hints))
     with suppress(OSError):
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps({**shown, check.id: count}))
-    if not check.hints:
-        return f"{check.title}: there is no hint for this one. Read the lab's text again."
-    more = "" if count < len(check.hints) else ", the last one"
-    return f"{check.title}, hint {count} of {len(check.hints)}{more}:\n{check.hints[count - 1]}"
+        file.write_text(json.dumps({**shown, key: count}), encoding="utf-8")
+    more = "" if count < len(hints) else ", the last one"
+    why = lab.cause_text(cause)
+    return "\n".join(
+        [
+            f"{check.title}, hint {count} of {len(hints)}{more}:",
+            *([f"(Found last: {why})"] if why else []),
+            hints[count - 1],
+        ]
+    )
 
 
 def reset(lab: Lab) -> list[Path]:
@@ -522,6 +719,7 @@ def reset(lab: Lab) -> list[Path]:
     if not stubs.is_dir():
         raise LabError(f"{lab.folder} has no {STUBS}: only a lab in labs/ can be reset")
     kept = []
+    shutil.rmtree(lab.folder / MEMORY / "kept-files", ignore_errors=True)
     for memory in (results_file(lab), lab.folder / MEMORY / "hints.json"):
         memory.unlink(missing_ok=True)
     moment = time.strftime("%Y%m%d-%H%M%S")

@@ -16,13 +16,23 @@ from pathlib import Path
 from random import Random
 from typing import NoReturn
 
-from streamlab.checks import held_by, log_of, most_held, name_of, state_of, traced
+from streamlab.checks import (
+    ask,
+    held_by,
+    log_of,
+    most_held,
+    name_of,
+    request_for,
+    state_of,
+    traced,
+)
 from streamlab.client_checks import CHUNK, PATIENCE, blocks_of, river_in
-from streamlab.clients import OVERDUE, Crowd, Job
+from streamlab.clients import Crowd, Job
 from streamlab.errors import DownloadError
 from streamlab.files import KiB, MiB, SampleFile, random_file, size_text
-from streamlab.server import Server
-from streamlab.testing import Workshop, fail
+from streamlab.patience import PatientConnection
+from streamlab.server import Server, out_of_memory
+from streamlab.testing import Workshop, fail, promise
 
 LEAKY = "leaky_server.py"
 SLACK = 16 * MiB
@@ -48,7 +58,7 @@ def asking(
     command += "".join(f"-H {shlex.quote(f'{k}: {v}')} " for k, v in (headers or {}).items())
     command += shlex.quote(f"http://127.0.0.1:PORT{path}")
     port = int(server.url.rpartition(":")[2])
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection = PatientConnection(port, PATIENCE)
     try:
         connection.request(method, path, headers={"Connection": "close", **(headers or {})})
         response = connection.getresponse()
@@ -64,7 +74,7 @@ def asking(
 
 def _fail_server(server: Server, command: str, what: str, cause: str, memory: str = "") -> NoReturn:
     log = server.log()
-    if "MemoryError" in log or "Cannot allocate memory" in log:
+    if out_of_memory(log):
         cause = "whole_file"
     memory = f"\n{memory}" if memory else ""
     fail(cause, f"$ {command}\n{what}.{memory}{state_of(server)}", command)
@@ -118,15 +128,18 @@ WANTS = {"Want-Repr-Digest": "sha-256=1"}
 
 def digest_in_chunks(workshop: Workshop, draw: Random) -> None:
     """A file larger than memory is sent with its digest."""
-    server = workshop.launch(LEAKY)
-    _small_with_digest(server, draw)
-    river = river_in(server.root, draw, 2)
-    with traced(server) as trace, asking(server, river.url, WANTS) as asked:
-        _expect_digest(server, asked, river)
-        problem = "The answer's body does not begin as the file does"
-        if asked.response.read(CHUNK) != next(blocks_of(river.path))[:CHUNK]:
-            _fail_server(server, asked.command, problem, "wrong_answer", trace.line)
-    river.path.unlink()
+    with promise("leak-digest"):
+        server = workshop.launch(LEAKY)
+        _small_with_digest(server, draw)
+        river = river_in(server.root, draw, 2)
+        with asking(server, river.url, WANTS, "HEAD") as asked:
+            _expect_digest(server, asked, river)
+        with traced(server) as trace, asking(server, river.url, WANTS) as asked:
+            _expect_digest(server, asked, river)
+            problem = "The answer's body does not begin as the file does"
+            if asked.response.read(CHUNK) != next(blocks_of(river.path))[:CHUNK]:
+                _fail_server(server, asked.command, problem, "wrong_answer", trace.line)
+        river.path.unlink()
 
 
 def _small_with_digest(server: Server, draw: Random, ending: str = ".bin") -> None:
@@ -152,14 +165,15 @@ def _expect_digest(server: Server, asked: Asked, file: SampleFile) -> None:
 
 def texts_in_chunks(workshop: Workshop, draw: Random) -> None:
     """A text larger than memory is sent, though it is one line."""
-    server = workshop.launch(LEAKY)
-    river = river_in(server.root, draw, 2, draw.choice([".log", ".txt"]))
-    with traced(server) as trace, asking(server, river.url) as asked:
-        expect_body(server, asked, blocks_of(river.path), lambda: trace.line)
-    river.path.unlink()
-    many = _text(server, draw, ".log")
-    with asking(server, many.url) as asked:
-        expect_body(server, asked, blocks_of(many.path))
+    with promise("leak-lines"):
+        server = workshop.launch(LEAKY)
+        river = river_in(server.root, draw, 2, draw.choice([".log", ".txt"]))
+        with traced(server) as trace, asking(server, river.url) as asked:
+            expect_body(server, asked, blocks_of(river.path), lambda: trace.line)
+        river.path.unlink()
+        many = _text(server, draw, ".log")
+        with asking(server, many.url) as asked:
+            expect_body(server, asked, blocks_of(many.path))
 
 
 def _text(server: Server, draw: Random, ending: str) -> SampleFile:
@@ -173,11 +187,15 @@ def _text(server: Server, draw: Random, ending: str) -> SampleFile:
 
 def base64_in_chunks(workshop: Workshop, draw: Random) -> None:
     """A file larger than memory is sent in base64."""
-    server = workshop.launch(LEAKY)
-    river = river_in(server.root, draw, 2, draw.choice([".bin", ".log"]))
-    with traced(server) as trace, asking(server, f"{river.url}?as=base64") as asked:
-        expect_body(server, asked, base64_of(river.path), lambda: trace.line)
-    river.path.unlink()
+    with promise("leak-base64"):
+        server = workshop.launch(LEAKY)
+        river = river_in(server.root, draw, 2, draw.choice([".bin", ".log"]))
+        with asking(server, f"{river.url}?as=base64", method="HEAD") as asked:
+            if asked.status != 200:
+                _fail_server(server, asked.command, f"Status {asked.status} came", "wrong_status")
+        with traced(server) as trace, asking(server, f"{river.url}?as=base64") as asked:
+            expect_body(server, asked, base64_of(river.path), lambda: trace.line)
+        river.path.unlink()
 
 
 def features_stay(workshop: Workshop, draw: Random) -> None:
@@ -185,63 +203,83 @@ def features_stay(workshop: Workshop, draw: Random) -> None:
     server = workshop.launch(LEAKY)
     for size in draw.sample([0, 1, 2, 48 * KiB - 1, 48 * KiB + 1, CHUNK, 777_777], 7):
         file = random_file(size, name_of(draw), server.root, seed=draw.randrange(2**32))
-        with asking(server, file.url) as asked:
-            _expect_header(server, asked, "content-type", "application/octet-stream")
+        with promise("leaky-file"), asking(server, file.url) as asked:
+            _expect_type(server, asked, "application/octet-stream")
             expect_body(server, asked, blocks_of(file.path))
-        with asking(server, f"{file.url}?as=base64") as asked:
-            _expect_header(server, asked, "content-type", "text/plain")
+        with promise("leaky-base64"), asking(server, f"{file.url}?as=base64") as asked:
+            _expect_type(server, asked, "text/plain")
             expect_body(server, asked, base64_of(file.path))
     for ending in (".log", ".txt"):
         text = _text(server, draw, ending)
-        with asking(server, text.url, WANTS) as asked:
-            _expect_header(server, asked, "content-type", "text/plain")
+        with promise("leaky-digest"), asking(server, text.url, WANTS) as asked:
+            _expect_type(server, asked, "text/plain")
             _expect_digest(server, asked, text)
-            expect_body(server, asked, blocks_of(text.path))
-        with asking(server, f"{text.url}?as=base64") as asked:
+            with promise("leaky-file"):
+                expect_body(server, asked, blocks_of(text.path))
+        with promise("leaky-base64"), asking(server, f"{text.url}?as=base64") as asked:
             expect_body(server, asked, base64_of(text.path))
-    _small_with_digest(server, draw, draw.choice([".bin", ".log"]))
-    _heads_have_no_body(server, text)
+    with promise("leaky-digest"):
+        _small_with_digest(server, draw, draw.choice([".bin", ".log"]))
+    with promise("leaky-head"):
+        _heads_have_no_body(server, text)
     secret = server.root.parent / name_of(draw, ".secret")
     secret.write_bytes(b"not for clients")
-    for path in (f"/{name_of(draw)}", "/", f"/../{secret.name}", f"/%2e%2e/{secret.name}"):
-        with asking(server, path) as asked:
-            if not 400 <= asked.status < 500:
-                what = f"Status {asked.status} came; it should be 404"
-                _fail_server(server, asked.command, what, "wrong_status")
+    gone = name_of(draw)
+    paths = (f"/{gone}", f"/{gone}?as=base64", "/", f"/../{secret.name}", f"/%2e%2e/{secret.name}")
+    with promise("leaky-missing"):
+        for path in paths:
+            for method in ("GET", "HEAD"):
+                with asking(server, path, method=method) as asked:
+                    if asked.status != 404:
+                        what = f"Status {asked.status} came; it should be 404"
+                        _fail_server(server, asked.command, what, "wrong_status")
 
 
 def _heads_have_no_body(server: Server, file: SampleFile) -> None:
-    for path, length in ((file.url, file.size), (f"{file.url}?as=base64", -(-file.size // 3) * 4)):
-        with asking(server, path, WANTS, "HEAD") as asked:
+    """HEAD has the headers of GET (the length may be left out), and on the wire no body."""
+    encoded = -(-file.size // 3) * 4
+    for path, length in ((file.url, file.size), (f"{file.url}?as=base64", encoded)):
+        with asking(server, path, WANTS) as got, asking(server, path, WANTS, "HEAD") as asked:
             told = asked.headers.get("content-length")
             if asked.status != 200 or told not in (None, str(length)):
                 what = f"Status {asked.status}, Content-Length {told} came; it should be 200 and"
-                _fail_server(
-                    server, asked.command, f"{what} {length}, or no length", "feature_lost"
-                )
+                what += f" {length}, or no length"
+                _fail_server(server, asked.command, what, "feature_lost")
+            for name in ("content-type", "repr-digest"):
+                if asked.headers.get(name) != got.headers.get(name):
+                    what = f"The header {name} is {asked.headers.get(name)}; GET has "
+                    what += f"{got.headers.get(name)}"
+                    _fail_server(server, asked.command, what, "feature_lost")
+        request = request_for(path).replace(b"GET", b"HEAD", 1)
+        body = ask(server, [request]).raw.partition(b"\r\n\r\n")[2]
+        if body:
+            what = f"{len(body)} bytes or more followed the headers: an answer to HEAD has no body"
+            _fail_server(server, asked.command, what, "feature_lost")
 
 
-def _expect_header(server: Server, asked: Asked, name: str, value: str) -> None:
-    found = asked.headers.get(name)
-    if asked.status == 200 and (found or "").partition(";")[0].strip() != value:
-        what = f"The answer has {name}: {found}; it should be {value}"
-        _fail_server(server, asked.command, what, "feature_lost")
+def _expect_type(server: Server, asked: Asked, value: str) -> None:
+    found = asked.headers.get("content-type")
+    with promise("leaky-type"):
+        if asked.status == 200 and (found or "").partition(";")[0].strip() != value:
+            what = f"The answer has Content-Type: {found}; it should be {value}"
+            _fail_server(server, asked.command, what, "feature_lost")
 
 
 def routes_hold_little(
     workshop: Workshop, draw: Random, clients: int = 8, each: int = 4 * MiB
 ) -> None:
     """While clients of each kind wait, the server holds a few MiB for each."""
-    # Of glibc's allocator each thread has an arena of its own, which keeps what was given back: it
-    # would be luck how much of it counts.
-    server = workshop.launch(LEAKY, environment={"MALLOC_ARENA_MAX": "1"})
-    baseline = 0
-    for ending, query in draw.sample([(".log", ""), (".bin", "?as=base64")], 2):
-        file = random_file(24 * MiB, name_of(draw, ending), server.root, draw.randrange(2**32))
-        if not baseline:
-            with asking(server, f"{file.url}{query}", method="HEAD"):
-                baseline = held_by(server)
-        _hold(server, file, query, clients, each, baseline)
+    with promise("leaky-hold"):
+        # In glibc's allocator each thread has an arena of its own, which keeps what was given
+        # back: it would be luck how much of that counts.
+        server = workshop.launch(LEAKY, environment={"MALLOC_ARENA_MAX": "1"})
+        baseline = 0
+        for ending, query in draw.sample([(".log", ""), (".bin", "?as=base64")], 2):
+            file = random_file(24 * MiB, name_of(draw, ending), server.root, draw.randrange(2**32))
+            if not baseline:
+                with asking(server, f"{file.url}{query}", method="HEAD"):
+                    baseline = held_by(server)
+            _hold(server, file, query, clients, each, baseline)
 
 
 def _hold(
@@ -254,18 +292,19 @@ def _hold(
     with traced(server) as trace:
         try:
             with Crowd(job) as many:
-                errors = [one.error for one in many.arrive() if one.error]
+                arrived = many.arrive()
+                errors = [one.error for one in arrived if one.error]
+                late = any(one.failure == "unfinished" for one in arrived)
                 if not errors:
                     grown = most_held(server, baseline + allowed) - baseline
         except DownloadError as error:
-            if OVERDUE not in str(error):
+            if error.failure != "overdue":
                 raise
-            errors = [str(error)]
+            errors, late = [str(error)], True
     command = f"curl -sS --limit-rate 1M -o got 'http://127.0.0.1:PORT{file.url}{query}'"
     story = f"{clients} clients at once took 2 MiB each of {size_text(file.size)}, and waited"
     if errors:
         what = f"{story}; {len(errors)} of them failed: {errors[0]}"
-        late = any(OVERDUE in error or "not finished after" in error for error in errors)
         _fail_server(server, command, what, "no_answer" if late else "wrong_answer", trace.line)
     if grown > allowed:
         fail(

@@ -41,9 +41,9 @@ class _Magic:
 
     `--nofile N` limits its descriptors, and raises that limit where it was lower.
     `--env KEY=VALUE`, as often as needed, adds to its environment: `--env HOME={other.url}` tells
-    it of another server. The source is written to `.streamlab/NAME.py` and run as a separate
-    process; NAME becomes a handle with `.url`, `.pid`, `.log()` and `.stop()`. Running the cell
-    again restarts it.
+    it of another server. The same goes into `.streamlab/NAME.env`, for a shell. The source is
+    written to `.streamlab/NAME.py` and run as a separate process; NAME becomes a handle with
+    `.url`, `.pid`, `.log()` and `.stop()`. Running the cell again restarts it.
     """
 
     def __init__(self, shell: Any) -> None:
@@ -56,8 +56,10 @@ class _Magic:
         if old := _running.pop(options.name, None):
             old.stop()
         file = FOLDER / f"{options.name}.py"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(cell, encoding="utf-8")
+        _write(file, cell)
+        if options.env:
+            added = [f"{key}={shlex.quote(value)}\n" for key, value in options.env]
+            _write(file.with_suffix(".env"), "".join(added))
         cup = None
         if options.cup or options.nofile:
             cup = Cup(options.cup, options.stack if options.cup else None, options.nofile)
@@ -75,15 +77,23 @@ class _Magic:
         print(f"{options.name} runs. The same in a terminal:\n  {_typed(server)}")
 
 
+def _write(file: Path, source: str) -> None:
+    """Write the source of a server; raises `ServerError` where that can't be done."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source, encoding="utf-8")
+    except OSError as error:
+        raise ServerError(f"could not write {file.as_posix()}: {files.why_not(error)}") from error
+
+
 def _typed(server: Server) -> str:
     """What to type for the same server, its folder and limits included."""
     command = shlex.join(server.command)
     if server.app is not None:
         command = f"STREAMLAB_ROOT={shlex.quote(server.root.as_posix())} {command}"
     if server.environment:
-        # The port of another server differs from run to run.
-        added = [f"{key}={shlex.quote(value)}" for key, value in server.environment.items()]
-        command = _PORT.sub(r"\1PORT", " ".join([*added, command]))
+        # A file, because the line must be the same in each run, and another server's port is not.
+        command = f"(set -a; . {FOLDER.as_posix()}/{server.file.stem}.env; {command})"
     if server.cup is None:
         return command
     limits = server.cup.limits()
@@ -94,9 +104,6 @@ def _typed(server: Server) -> str:
         if name in limits
     ]
     return f"(ulimit {' '.join(typed)}; {command})"
-
-
-_PORT = re.compile(r"(http://127\.0\.0\.1:)[0-9]+")
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +105,27 @@ def reset_high_water(pid: int) -> None:
 
 
 def group_members(pid: int) -> list[int]:
-    """The process group that `pid` leads, and what descends from it; `pid` first if it lives."""
+    """The process group that `pid` leads, and what descends from it; `pid` first if it lives.
+
+    Looks at these processes and at the children of `pid`'s ancestors, so it takes no longer when
+    more runs on this machine (where Linux lists children: proc_pid_children(5)).
+    """
+    if not _lists_children() or not (PROC / str(pid)).exists():
+        return _members_among(_processes(), pid)
+    members = dict.fromkeys(_descendants(pid))
+    # A process whose parent has ended becomes the child of an ancestor: a subreaper (prctl(2),
+    # PR_SET_CHILD_SUBREAPER) or the first process.
+    for ancestor in _ancestors(pid):
+        for child in children_of(ancestor):
+            if child not in members and _group_of(child) == pid:
+                members |= dict.fromkeys(_descendants(child))
+    alive = [member for member in members if (PROC / str(member)).exists()]
+    return sorted(alive, key=lambda member: (member != pid, member))
+
+
+def _members_among(processes: list[tuple[int, int, int]], pid: int) -> list[int]:
+    """The same, from a list of all processes."""
     members = {pid}
-    processes = _processes()
     while found := {
         process
         for process, parent, group in processes
@@ -119,7 +138,45 @@ def group_members(pid: int) -> list[int]:
 
 def children_of(pid: int) -> list[int]:
     """The processes whose parent is `pid`, zombies included; none where there is no `/proc`."""
-    return [child for child, parent, _ in _processes() if parent == pid]
+    if not _lists_children():
+        return [child for child, parent, _ in _processes() if parent == pid]
+    found: list[int] = []
+    folder = f"{PROC}/{pid}/task"
+    with suppress(OSError):
+        for task in os.listdir(folder):  # each thread has the children that it started
+            with suppress(OSError), open(f"{folder}/{task}/children", "rb") as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def _lists_children() -> bool:
+    """Whether this kernel lists a process's children (it may be built without)."""
+    return (PROC / "self" / "task" / str(os.getpid()) / "children").exists()
+
+
+def _descendants(pid: int) -> list[int]:
+    """`pid` and all processes that descend from it; `pid` alone where there is no `/proc`."""
+    tree = [pid]
+    for member in tree:  # it grows meanwhile
+        tree += [child for child in children_of(member) if child not in tree]
+    return tree
+
+
+def _ancestors(pid: int) -> list[int]:
+    """The parent of a process, the parent's parent, and so on; none if there is no process."""
+    found: list[int] = []
+    with suppress(OSError, ValueError, IndexError):
+        while (pid := int(_read(PROC / str(pid) / "stat").rpartition(")")[2].split()[1])) > 0:
+            found.append(pid)
+    return found
+
+
+def _group_of(pid: int) -> int | None:
+    """The process group of a process; None if there is no such process."""
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
 
 
 def descriptors(pid: int) -> list[str]:
@@ -167,6 +224,92 @@ def at_work(pid: int, *, itself: bool = True) -> bool:
     return any(set(of) & {"R", "D"} for member, of in states.items() if itself or member != pid)
 
 
+@dataclass(frozen=True)
+class Thread:
+    """What a thread has had of the CPUs since it began, in seconds."""
+
+    used: float
+    """How long it ran."""
+    waited: float
+    """How long it was ready to run and had no CPU. It is counted when that waiting ends."""
+    ready: bool
+    """Whether it runs now, or waits for nothing but a CPU or a disk."""
+
+
+def threads_below(pid: int) -> dict[int, Thread]:
+    """By thread id: all threads of `pid` and of the processes that descend from it (Linux).
+
+    The first two figures of `/proc/PID/task/TID/schedstat` (Linux kernel,
+    Documentation/scheduler/sched-stats.rst). `/proc/PID/schedstat` has them of the main thread
+    alone. Also the time counts in which a control group's quota of CPU time was used up. Empty
+    where the system does not tell.
+    """
+    found = {}
+    for process in _descendants(pid):
+        with suppress(OSError):
+            for task in (PROC / str(process) / "task").iterdir():
+                with suppress(OSError, ValueError, IndexError):  # ended since it was listed
+                    used, waited = _read(task / "schedstat").split()[:2]
+                    state = _read(task / "stat").rpartition(")")[2].split()[0]
+                    found[int(task.name)] = Thread(
+                        int(used) / 1e9, int(waited) / 1e9, state in ("R", "D")
+                    )
+    return found
+
+
+def cpu_seconds_below(pid: int) -> float:
+    """CPU seconds of all processes that descend from `pid`, those that ended included (Linux).
+
+    Not of `pid` itself. The four figures of proc_pid_stat(5), `utime` to `cstime`.
+    """
+    ticks = 0
+    for process in _descendants(pid):
+        if process != pid:
+            with suppress(OSError, ValueError, IndexError):
+                fields = _read(PROC / str(process) / "stat").rpartition(")")[2].split()
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0
+
+
+def stolen() -> dict[str, float]:
+    """By CPU, the seconds in which a virtual machine's host ran something else (proc_stat(5))."""
+    found = {}
+    with suppress(OSError, ValueError):
+        for name, figures in re.findall(r"^(cpu\d+) (.*)$", _read(PROC / "stat"), re.MULTILINE):
+            if len(parts := figures.split()) > 7:
+                found[name] = int(parts[7]) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+def pressure() -> float | None:
+    """Seconds in which any thread of this machine waited for a CPU; None if nobody tells.
+
+    Linux kernel, Documentation/accounting/psi.rst: `some` of `/proc/pressure/cpu`.
+    """
+    with suppress(OSError):
+        if found := re.search(r"^some .*total=(\d+)", _read(PROC / "pressure" / "cpu"), re.M):
+            return int(found[1]) / 1e6
+    return None
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds that process `pid` has used, with all its threads, those that ended included.
+
+    On Linux its CPU clock, which counts nanoseconds (clock_getcpuclockid(3)); elsewhere what psutil
+    says. `/proc/PID/schedstat` has the main thread alone. Raises `MeterError` if there is none.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):  # the number of its clock: MAKE_PROCESS_CPUCLOCK of the kernel
+            return time.clock_gettime((~pid << 3) | 2)
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error as error:
+        raise MeterError(f"process {pid} is gone: look at its log, then start it again") from error
+    return float(times.user + times.system)
+
+
 def bytes_read(pid: int, *, itself: bool = True) -> int | None:
     """Bytes that the processes of a group have asked the kernel to read, from files and sockets.
 
@@ -193,6 +336,22 @@ def _transferred(pid: int, counter: str, itself: bool) -> int | None:
             text = _read(PROC / str(member) / "io")
             total += int(re.findall(rf"^{counter}: (\d+)", text, re.MULTILINE)[0])
     return total
+
+
+def listens_on(pid: int) -> list[tuple[str, int]]:
+    """The TCP addresses, host and port, on which the process group that `pid` leads listens.
+
+    Empty where the system does not tell.
+    """
+    import psutil
+
+    found = set()
+    for member in group_members(pid):
+        with suppress(psutil.Error, OSError, NotImplementedError):
+            for each in psutil.Process(member).net_connections("tcp"):
+                if each.status == psutil.CONN_LISTEN:
+                    found.add((each.laddr.ip, each.laddr.port))
+    return sorted(found)
 
 
 def positions(pid: int, file: Path) -> list[int]:
@@ -240,6 +399,26 @@ def socket_buffers() -> int | None:
     return int(found[1]) * os.sysconf("SC_PAGE_SIZE") if found else None
 
 
+def unread(client: tuple[str, int], server: tuple[str, int]) -> int | None:
+    """What a server has given to the kernel for a client, and its kernel has not taken, in bytes.
+
+    Both are addresses of IPv4, host and port. `tx_queue` of the server's end in `/proc/net/tcp`
+    (Linux kernel, Documentation/networking/proc_net_tcp.rst). None without such a connection, and
+    off Linux.
+    """
+    ends = [_in_proc(*server), _in_proc(*client)]
+    with suppress(OSError):
+        for line in _read(PROC / "net" / "tcp").splitlines():
+            if (fields := line.split())[1:3] == ends:
+                return int(fields[4].partition(":")[0], 16)
+    return None
+
+
+def _in_proc(host: str, port: int) -> str:
+    """An address of IPv4 as `/proc/net/tcp` has it: a number of this machine's byte order."""
+    return f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}"
+
+
 def socket_room() -> int:
     """What the kernel may hold of what goes through one program, in bytes (10 MiB off Linux).
 
@@ -262,22 +441,6 @@ def own_group() -> Path | None:
     found = re.search(r"^0::/(.*)$", text, re.MULTILINE)
     folder = GROUPS / found[1] if found else None
     return folder if folder and (folder / "cgroup.procs").exists() else None
-
-
-def settled(count: Callable[[], int], timeout: float = 5.0) -> int:
-    """The value of `count()` once unchanged for half a second, or after `timeout` seconds.
-
-    That is ten looks: on a busy machine they come late, and so does whoever moves the value.
-    """
-    deadline = time.monotonic() + timeout
-    value, unchanged = count(), 0
-    while unchanged < 10:
-        time.sleep(0.05)
-        latest = count()
-        value, unchanged = latest, (unchanged + 1 if latest == value else 0)
-        if time.monotonic() > deadline:
-            break
-    return value
 
 
 class Sampler:

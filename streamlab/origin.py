@@ -16,6 +16,7 @@ import io
 import json
 import os
 import random
+import select
 import socket
 import struct
 import tempfile
@@ -28,6 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from streamlab.environment import taken
+from streamlab.errors import ServerError
 from streamlab.files import GiB, KiB, MiB
 
 Framing = Literal["length", "chunked", "close"]
@@ -57,14 +60,22 @@ class Answer:
     that is so from the beginning."""
     last_chunk: bool = True
     """Whether a chunked body gets its last, empty chunk, by which the client knows the end."""
+    odd_chunks: bool = False
+    """Whether a chunked body has all that RFC 9112, section 7.1 allows: a size in large and small
+    letters and with zeros in front, extensions, and trailers after the last chunk."""
     headers: tuple[tuple[str, str], ...] = ()
     """More headers; a Content-Type among them takes the place of the usual one."""
     delay: float = 0.0
     """Seconds before the head."""
+    one_chunk: bool = False
+    """Whether a chunked body is a single chunk, however large it is."""
     piece: int | None = None
     """Bytes that are sent at a time; None: a few at first, then many."""
     pause: float = 0.0
     """Seconds before each piece but the first."""
+    wire: bytes | None = None
+    """These bytes in place of a head and a body, whatever they are; then the connection is closed,
+    or is reset, or nothing happens any more."""
 
     @property
     def size(self) -> int:
@@ -79,6 +90,8 @@ class Exchange:
     path: str
     headers: list[tuple[str, str]]
     """As they came, their names in lower case."""
+    version: str = "HTTP/1.1"
+    """The version of HTTP that the client speaks."""
     sent: int = 0
     """Bytes of body that the kernel has taken."""
     paused: float = 0.0
@@ -107,6 +120,8 @@ class Origin:
     port: int = 0
     send_buffer: int | None = None
     """What the kernel may hold of an answer on its way (`SO_SNDBUF`, bytes); None: the usual."""
+    patience: float = PATIENCE
+    """Seconds that a client may keep it waiting before it is given up."""
     answers: dict[str, Order] = field(default_factory=dict)
     """By path. Any other path is a 404."""
     sent: dict[str, int] = field(default_factory=dict)
@@ -115,11 +130,15 @@ class Origin:
     """All requests, in the order they came."""
 
     def __enter__(self) -> Origin:
-        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        try:
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        except OSError as error:
+            raise ServerError(taken(self.port, error)) from error
         if self.send_buffer is not None:  # each connection inherits it
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
         self.port = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
+        self._deaf, self._fillers = threading.Event(), list[socket.socket]()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -132,8 +151,31 @@ class Origin:
         self._listener.close()
         self._threads[0].join()
 
+    def deafen(self) -> bool:
+        """From now on who comes is neither accepted nor refused; whether that worked.
+
+        The queue of connections that wait to be accepted is made short, and filled: Linux answers
+        nobody then (listen(2), tcp(7)). Who is here goes on.
+        """
+        self._listener.listen(0)
+        self._deaf.set()
+        # The thread that accepts waits for one more.
+        self._fillers.append(socket.create_connection(("127.0.0.1", self.port)))
+        self._threads[0].join()
+        for _ in range(16):
+            sock = socket.socket()
+            self._fillers.append(sock)
+            sock.setblocking(False)
+            with suppress(BlockingIOError):
+                sock.connect(("127.0.0.1", self.port))
+            if not select.select([], [sock], [], 0.3)[1]:
+                return True
+        return False
+
     def __exit__(self, *exc: object) -> None:
         self.refuse()
+        for sock in self._fillers:
+            sock.close()
         with self._lock:
             for connection in self._open:
                 with suppress(OSError):
@@ -157,7 +199,7 @@ class Origin:
         return self.url + path
 
     def _accept(self) -> None:
-        while True:
+        while not self._deaf.is_set():
             try:
                 connection, _ = self._listener.accept()
             except OSError:
@@ -170,7 +212,7 @@ class Origin:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            connection.settimeout(PATIENCE)
+            connection.settimeout(self.patience)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._answer(connection)
         except (OSError, ValueError):
@@ -181,14 +223,17 @@ class Origin:
                 connection.close()
 
     def _answer(self, connection: socket.socket) -> None:
-        exchange, version = _read_request(connection)
+        exchange = _read_request(connection)
         self.exchanges.append(exchange)
         try:
             order = self.answers.get(exchange.path, Answer(b"no such file\n", 404))
             answer = order(exchange) if callable(order) else order
             _wait(connection, answer.delay)
-            if answer.status:
-                self._send(connection, exchange, answer, version)
+            if answer.wire is not None:
+                connection.sendall(answer.wire)
+                exchange.sent = len(answer.wire)
+            elif answer.status:
+                self._send(connection, exchange, answer)
             if answer.stall:
                 _wait(connection, None)
             if answer.reset:
@@ -201,11 +246,9 @@ class Origin:
         finally:
             exchange.ended = time.monotonic()
 
-    def _send(
-        self, connection: socket.socket, exchange: Exchange, answer: Answer, version: str
-    ) -> None:
+    def _send(self, connection: socket.socket, exchange: Exchange, answer: Answer) -> None:
         framing = answer.framing
-        if framing == "chunked" and version != "HTTP/1.1":
+        if framing == "chunked" and exchange.version != "HTTP/1.1":
             framing = "length"
         connection.sendall(_head(answer, framing))
         # By RFC 9110, sections 9.3.2 and 15.4.5, these have no body.
@@ -227,21 +270,30 @@ class Origin:
                         exchange.paused = max(exchange.paused, time.monotonic() - began)
                 left -= size
                 cut = cutting and left == 0
-                if framing == "chunked":
+                if framing == "chunked" and not (answer.one_chunk and number):
                     # A body that is cut short is cut inside a chunk: one byte of it never comes.
-                    connection.sendall(b"%x\r\n" % (size + cut))
+                    length = answer.size if answer.one_chunk else size + cut
+                    connection.sendall(_chunk_line(length, number, answer.odd_chunks))
                 _send(connection, file, size)
                 with self._lock:
                     exchange.sent += size
                     self.sent[exchange.path] = self.sent.get(exchange.path, 0) + size
-                if framing == "chunked" and not cut:
+                if framing == "chunked" and not cut and not (answer.one_chunk and left):
                     connection.sendall(b"\r\n")
         if framing == "chunked" and answer.last_chunk and answer.stop is None:
-            connection.sendall(b"0\r\n\r\n")
+            trailers = b"X-Trailer: 0\r\nX-Other: one, two\r\n" if answer.odd_chunks else b""
+            connection.sendall(b"0\r\n" + trailers + b"\r\n")
 
 
-def _read_request(connection: socket.socket) -> tuple[Exchange, str]:
-    """A request, and the version of HTTP that its client speaks."""
+def _chunk_line(size: int, number: int, odd: bool) -> bytes:
+    """The line before the data of a chunk (RFC 9112, section 7.1)."""
+    if not odd:
+        return b"%x\r\n" % size
+    forms = (b"%04X;last=no\r\n", b'%x;note="0;1;a";last\r\n', b"00%x\r\n")
+    return forms[number % 3] % size
+
+
+def _read_request(connection: socket.socket) -> Exchange:
     head = b""
     while b"\r\n\r\n" not in head:
         more = connection.recv(64 * KiB)
@@ -251,18 +303,19 @@ def _read_request(connection: socket.socket) -> tuple[Exchange, str]:
     line, *lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
     method, path, version = line.split(" ")
     pairs = (each.partition(":") for each in lines)
-    return Exchange(method, path, [(k.lower(), v.strip()) for k, _, v in pairs]), version
+    return Exchange(method, path, [(k.lower(), v.strip()) for k, _, v in pairs], version)
 
 
 def _wait(connection: socket.socket, seconds: float | None) -> None:
     """Let some seconds pass, or all (None); raises `ConnectionError` once the client has left."""
     if seconds == 0:
         return
+    patience = connection.gettimeout()
     connection.settimeout(seconds)
     try:
         connection.recv(1)  # nothing is due any more: it is the end, or a reset
     except TimeoutError:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(patience)
         return
     raise ConnectionAbortedError("the client has left")
 
@@ -381,6 +434,26 @@ def _samples() -> dict[str, tuple[str, Callable[[], Answer]]]:
                 ),
             ),
         ),
+        "/twice": (
+            "a text, with two lines of one header, and a name that is not ASCII",
+            lambda: Answer(
+                b"two\r\nlines\r\n",
+                headers=(
+                    ("Content-Type", "text/csv"),
+                    ("Link", '</a>; rel="next"'),
+                    ("Link", '</b>; rel="last"'),
+                    ("X-Name", "Fluß.csv".encode().decode("latin-1")),
+                ),
+            ),
+        ),
+        "/odd-chunks": (
+            "64 KiB in chunks with extensions, and a trailer",
+            lambda: Answer(river[: 64 * KiB], framing="chunked", odd_chunks=True),
+        ),
+        "/half-head": (
+            "the first half of a head, and then nothing",
+            lambda: Answer(wire=b"HTTP/1.1 200 As Ordered\r\nContent-Le", stall=True),
+        ),
         "/404": ("an error, with a body", lambda: Answer(b"no such file\n", 404)),
         "/500": ("an error, with a body", lambda: Answer(b"it broke\n", 500)),
         "/gzip": (
@@ -403,6 +476,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="port to listen on (0: any free one)")
     parser.add_argument("--river", type=Path, help="a file of yours, to serve as /river")
     options = parser.parse_args()
+    try:
+        _serve_samples(options)
+    except ServerError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _serve_samples(options: argparse.Namespace) -> None:
+    """Serve what the command line says until interrupted."""
     with Origin(options.port) as origin, tempfile.TemporaryDirectory() as scratch:
         samples = {path: (what, make()) for path, (what, make) in _samples().items()}
         if options.river is None:

@@ -11,18 +11,20 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 from random import Random
 
-from streamlab.checks import (
-    RawAnswer,
-    name_of,
-)
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from streamlab.checks import RawAnswer, name_of
 from streamlab.server import Server
 from streamlab.talk import Talk, Wanted, talking
+from streamlab.testing import CheckFailed, promise
 
 MOST_RANGES = 16
 """Ranges of a set that are answered; with more of them the whole file comes."""
@@ -72,9 +74,11 @@ def laid(server: Server, draw: Random, size: int) -> Video:
 class Step:
     """A request, and how its answer is judged. `how`: in what way it is special, in words.
 
-    `cause` is named if no answer can be read; without one, the likeliest.
+    `promise` is the id of what the answer puts to the test. `cause` is named if no answer can be
+    read; without one, the likeliest.
     """
 
+    promise: str
     path: str
     judge: Judge
     headers: Sequence[str] = ()
@@ -83,25 +87,47 @@ class Step:
     cause: str = ""
 
 
-def ranged(video: Video, ranges: str, judge: Judge, *headers: str, how: str = "") -> Step:
-    """A request for these ranges of bytes."""
-    return Step(video.path, judge, (f"Range: bytes={ranges}", *headers), how=how)
+def ranged(
+    promised: str, video: Video, ranges: str, judge: Judge, *headers: str, how: str = ""
+) -> Step:
+    """A request for these ranges of bytes, which puts a promise to the test."""
+    return Step(promised, video.path, judge, (f"Range: bytes={ranges}", *headers), how=how)
 
 
 def converse(server: Server, steps: Sequence[Step]) -> None:
     """Take all steps, one after the other, over as few connections as the server allows."""
     todo = list(steps)
     while todo:
-        with talking(server) as talk:
+        with promise(todo[0].promise), talking(server) as talk:
             while todo:
                 step = todo.pop(0)
-                wanted = Wanted(step.path, None)
-                talk.say(wanted.request(*step.headers, method=step.method), how=step.how)
-                answer = talk.hear(step.method, step.cause)
-                no_crash(talk, answer)
-                step.judge(talk, answer)
-                if not talk.goes_on(answer):
+                with put_to_the_test(step.promise):
+                    wanted = Wanted(step.path, None)
+                    talk.say(wanted.request(*step.headers, method=step.method), how=step.how)
+                    answer = talk.hear(step.method, step.cause)
+                    no_crash(talk, answer)
+                    step.judge(talk, answer)
+                with promise("keeps-open"):
+                    goes_on = talk.goes_on(answer)
+                if not goes_on:
                     break
+
+
+@contextmanager
+def put_to_the_test(promised: str) -> Iterator[None]:
+    """Put a promise to the test in the middle of a conversation.
+
+    Some causes break another promise: the answer before this one may not have ended as it said.
+    """
+    with promise(promised):
+        try:
+            yield
+        except CheckFailed as failure:
+            if failure.cause in ("closes", "out_of_step"):
+                failure.promise = "keeps-open"
+            elif failure.cause == "off_by_one" and promised == "one-range":
+                failure.promise = "both-ends"
+            raise
 
 
 def no_crash(talk: Talk, answer: RawAnswer) -> None:
@@ -144,15 +170,17 @@ def part(video: Video, first: int, last: int, why: str = "", cause: str = "") ->
             talk.fault(cause or "ignores_range", what, answer.raw)
         if answer.status != 206:
             talk.fault(cause or "wrong_status", f"{asked}, with status 206", answer.raw)
-        if is_multipart(answer):
-            what = f"{asked}. A request for one range gets one, and no parts"
-            talk.fault("parts_for_one", what, answer.raw)
+        with promise("never-multipart"):
+            if is_multipart(answer):
+                what = f"{asked}. A request for one range gets one, and no parts"
+                talk.fault("parts_for_one", what, answer.raw)
         [came] = parts_of(talk, answer, video, cause)
         if (came.first, came.last) != (first, last):
             wrong = cause or likely_cause((first, last), (came.first, came.last))
             talk.fault(wrong, f"{asked}. Those of {came.first} to {came.last} came", answer.raw)
-        if answer.header("content-length") is None:
-            talk.fault("no_length", f"{asked}, with their Content-Length", answer.raw)
+        with promise("one-range"):
+            if answer.header("content-length") is None:
+                talk.fault("no_length", f"{asked}, with their Content-Length", answer.raw)
 
     return judge
 
@@ -170,9 +198,10 @@ def refused(video: Video, why: str, cause: str = "not_416") -> Judge:
         if answer.status != 416:
             talk.fault(cause, f"{why}: the status should be 416", answer.raw)
         told = answer.header("content-range") or ""
-        if re.fullmatch(rf"(?i)bytes \*/{video.size}", told) is None:
-            what = f"{why}: there should be Content-Range: bytes */{video.size}"
-            talk.fault("no_size", what, answer.raw)
+        with promise("size-of-416"):
+            if re.fullmatch(rf"(?i)bytes \*/{video.size}", told) is None:
+                what = f"{why}: there should be Content-Range: bytes */{video.size}"
+                talk.fault("no_size", what, answer.raw)
 
     return judge
 
@@ -189,6 +218,9 @@ def several(video: Video, asked: Sequence[Range], why: str = "", cause: str = ""
             talk.fault(cause or "wrong_status", f"{should}, with status 206", answer.raw)
         came = [(each.first, each.last) for each in parts_of(talk, answer, video)]
         wrong, what = out_of_place(asked, came)
+        with promise("parts-order"):
+            if wrong == "out_of_order":
+                talk.fault(wrong, f"{should}. {what}", answer.raw)
         if wrong:
             talk.fault(cause or wrong, f"{should}. {what}", answer.raw)
 
@@ -252,6 +284,157 @@ def place_of(body: bytes, video: Video) -> str:
     return f"{len(body)} bytes, those from {at} to {at + len(body) - 1},"
 
 
+# What a request means, read by the grammar of RFC 9110 alone
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a `Range` header asks for, of a file of a certain size."""
+
+    members: int
+    """How many ranges it names; 0 if it is to be ignored."""
+    there: list[Range]
+    """Those of them that are there, cut at the end of the file, in their order."""
+    suffix: bool = False
+    """Whether one of them counts from the end, and asks for more than nothing."""
+    broken: bool = False
+    """Whether it is malformed; else, if it is to be ignored, its unit is another one."""
+
+
+def meaning(header: str, size: int) -> Meaning:
+    """What a `Range` header means (RFC 9110, section 14.1.1 and 14.1.2).
+
+    What the lab's text leaves open, empty members and a space after the `=`, has no meaning here.
+    """
+    unit, equals, members = header.strip(" \t").partition("=")
+    if not equals:
+        return Meaning(0, [], broken=True)
+    if unit.lower() != "bytes":
+        return Meaning(0, [])
+    there: list[Range] = []
+    suffix = False
+    texts = [member.strip(" \t") for member in members.split(",")]
+    for text in texts:
+        before, hyphen, after = text.partition("-")
+        if not hyphen or not before + after or set(before + after) - set("0123456789"):
+            return Meaning(0, [], broken=True)
+        if not before:
+            # The last so many bytes, or all of a file that has fewer.
+            first, last = size - min(_value(after), size), size - 1
+            suffix = suffix or _value(after) > 0
+        else:
+            first, last = _value(before), _value(after) if after else max(size - 1, _value(before))
+            if last < first:
+                return Meaning(0, [], broken=True)
+        if first < size:
+            there.append((first, min(last, size - 1)))
+    return Meaning(len(texts), there, suffix)
+
+
+def _value(digits: str) -> int:
+    """The number that digits stand for; all that are longer than 30 digits are as good as equal."""
+    digits = digits.lstrip("0")
+    return int(digits[:30] or "0") if len(digits) <= 30 else 10**30
+
+
+def answer_to(header: str, video: Video) -> tuple[str, Judge]:
+    """The promise that a `Range` header puts to the test, and the judge of the answer to it."""
+    asked = meaning(header, video.size)
+    there = asked.there
+    if not asked.members:
+        if asked.broken:
+            return "malformed", whole(video, f"{header!r} is malformed", "not_ignored")
+        return "other-unit", whole(video, f"{header!r} names another unit", "other_unit")
+    either = asked.members > MOST_RANGES or sum(b - a + 1 for a, b in there) > video.size
+    why = "These are many ranges, or more bytes than the file has"
+    if not there:
+        gone = refused(video, "None of these bytes is there")
+        if either or (not video.size and asked.suffix):
+            return "not-there", _one_of(whole(video, "Nothing of it is there", "not_416"), gone)
+        return "not-there", gone
+    if asked.members == 1:
+        return "one-range", part(video, *there[0])
+    if len(merged(there)) > MOST_RANGES:
+        return "seventeen", whole(video, why, "too_many")
+    judge = several(video, there)
+    return "parts", _one_of(whole(video, why, "too_many"), judge) if either else judge
+
+
+def merged(ranges: Sequence[Range]) -> list[Range]:
+    """The fewest ranges that these may be merged to."""
+    found: list[Range] = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1] + 1 + NEAR:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found
+
+
+def _one_of(if_200: Judge, otherwise: Judge) -> Judge:
+    """Two answers are right: status 200 as the first judge has it, or what the second one wants."""
+    return lambda talk, answer: (if_200 if answer.status == 200 else otherwise)(talk, answer)
+
+
+def range_headers(size: int, most: int) -> SearchStrategy[str]:
+    """Values of `Range`, near the edges of a file of `size` bytes, with up to `most` members.
+
+    About one in four is malformed, mostly by a single sign.
+    """
+    edges = [0, 1, 9, size // 2, size - 2, size - 1, size, size + 1, 2**31, 2**53]
+    # No range is between two numbers that no file reaches: a program may take them for equal, and
+    # so need not notice that the last byte comes before the first one.
+    numbers = st.one_of(
+        st.sampled_from([edge for edge in edges if edge >= 0]), st.integers(0, size + 2)
+    )
+    zeros = _seldom(["0", "000"])
+    digits = st.builds(lambda number, zeros: f"{zeros}{number}", numbers, zeros)
+    any_digits = st.one_of(digits, st.sampled_from([str(2**63), str(10**25)]))
+    spans = st.builds(
+        lambda first, more: f"{first}-{max(0, first + more)}", numbers, st.integers(-1, 40)
+    )
+    member = st.one_of(
+        spans,
+        spans,
+        st.builds(lambda first, last: f"{first}-{last}", digits, any_digits),
+        st.builds(lambda first: f"{first}-", any_digits),
+        st.builds(lambda last: f"-{last}", any_digits),
+    )
+    gone = st.builds(
+        lambda first, more: f"{first}-{first + more}",
+        st.integers(size, 2 * size),
+        st.integers(0, 9),
+    )
+    members = st.one_of(
+        st.lists(member, min_size=1, max_size=most),
+        st.lists(member, min_size=1, max_size=2),
+        st.lists(gone, min_size=1, max_size=2),
+        *([st.lists(spans, min_size=15, max_size=18)] if most > 2 else []),
+    )
+    commas = st.sampled_from([",", ",", ", ", " ,", "\t,  "])
+    units = st.sampled_from([*["bytes"] * 9, "Bytes", "BYTES", "bytes-", "byte", "seconds"])
+    return st.builds(
+        _with_a_slip,
+        st.builds(
+            lambda unit, several, comma: f"{unit}={comma.join(several)}", units, members, commas
+        ),
+        _seldom(["+", "-", "_", ".", "x", "0x", " ", ";", "=", "e1"]),
+        st.floats(0, 1),
+    )
+
+
+def _seldom(texts: Sequence[str]) -> SearchStrategy[str]:
+    """Mostly nothing, seldom one of these."""
+    return st.sampled_from([*[""] * 3 * len(texts), *texts])
+
+
+def _with_a_slip(header: str, slip: str, place: float) -> str:
+    """A header with a few signs more somewhere behind the first of its numbers' signs."""
+    start = header.index("=") + 2
+    at = start + int((len(header) - start) * place)
+    return header[:at] + slip + header[at:]
+
+
 # Taking a 206 apart
 
 
@@ -298,6 +481,9 @@ def parts_of(talk: Talk, answer: RawAnswer, video: Video, cause: str = "") -> li
         if told:
             what = "The parts say their ranges; the head of the answer has no Content-Range"
             talk.fault("range_at_top", what, answer.raw)
+        if sum(key.lower() == "content-type" for key, _ in answer.headers) > 1:
+            what = "An answer has one Content-Type. The type of the file stands in the parts"
+            talk.fault("two_types", what, answer.raw)
         parts = parts_read(talk, answer)
     else:
         found = _CONTENT_RANGE.fullmatch(told[0]) if len(told) == 1 else None
@@ -324,10 +510,12 @@ def parts_of(talk: Talk, answer: RawAnswer, video: Video, cause: str = "") -> li
 
 def parts_read(talk: Talk, answer: RawAnswer) -> list[Part]:
     """The parts that an answer in several consists of; ends the check if they can't be read."""
-    try:
-        return read_parts(answer.header("content-type") or "", answer.body)
-    except BadParts as error:
-        talk.fault(error.cause, str(error), answer.raw)
+    with promise("part-lines"):
+        try:
+            return read_parts(answer.header("content-type") or "", answer.body)
+        except BadParts as error:
+            with promise("boundary" if isinstance(error, BoundaryInPart) else "part-lines"):
+                talk.fault(error.cause, str(error), answer.raw)
 
 
 def read_parts(content_type: str, body: bytes) -> list[Part]:

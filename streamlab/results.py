@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-VERSION = 1
+VERSION = 2
 """Of the checks: raised whenever a check changes what it gives points for."""
 
 Outcome = Literal["passed", "failed", "not_attempted", "could_not_run", "grader_fault"]
@@ -36,7 +36,15 @@ class CheckResult:
     seed: int = 0
     """Gives the same sizes, names and bytes again."""
     seconds: float = 0.0
+    promise: str = ""
+    """The promise of the lab's text that was broken, by its id in contract.toml."""
+    probed: tuple[str, ...] = ()
+    """The promises that the check put to the test, by their ids, in that order."""
     checks_version: int = VERSION
+
+    def __post_init__(self) -> None:
+        # JSON knows no tuples: a record that was read is equal to the one that was written.
+        object.__setattr__(self, "probed", tuple(self.probed))
 
     def to_json(self) -> str:
         """The record as one line."""
@@ -60,10 +68,12 @@ def schema() -> dict[str, Any]:
         "max_points": number,
         "outcome": {"enum": outcomes},
         "cause": text,
+        "promise": text,
         "evidence": text,
         "curl": text,
         "seed": {"type": "integer"},
         "seconds": number,
+        "probed": {"type": "array", "items": text},
         "checks_version": {"type": "integer"},
     }
     return {

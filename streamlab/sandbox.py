@@ -148,7 +148,7 @@ def make_group(within: Path, name: str, memory_mib: int, processes: int) -> Path
 
 def _words_in(file: Path) -> list[str]:
     try:
-        return file.read_text().split()
+        return file.read_text(encoding="utf-8").split()
     except OSError:
         return []
 

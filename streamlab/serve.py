@@ -146,7 +146,11 @@ def serve_files(
             pass
 
     kind = _forking() if processes else _pooled(threads) if threads else _Server
-    with kind((HOST, options.port), Handler) as server:
+    try:
+        bound = kind((HOST, options.port), Handler)
+    except OSError as error:
+        raise SystemExit(_taken(options.port, error)) from None
+    with bound as server:
         if send_buffer is not None:  # each connection inherits it
             server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         announce(server.server_port)
@@ -244,12 +248,23 @@ class _LoopErrors:
 
 
 def _listener(port: int) -> socket.socket:
-    """A socket bound to that port, or to any free one."""
+    """A socket bound to that port, or to any free one; ends the program where that fails."""
     # IPPROTO_TCP by name: asyncio sets TCP_NODELAY only on sockets that say they are TCP.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((HOST, port))
+    try:
+        listener.bind((HOST, port))
+    except OSError as error:
+        listener.close()
+        raise SystemExit(_taken(port, error)) from None
     return listener
+
+
+def _taken(port: int, error: OSError) -> str:
+    """Why nothing can listen on a port, in one line."""
+    from streamlab.environment import taken  # only then: a server stays small
+
+    return taken(port, error)
 
 
 def announce(port: int) -> None:
@@ -293,6 +308,10 @@ def main() -> None:
     parser.add_argument("app", help="FILE:NAME, such as app.py:app")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (0: any free one)")
     options = parser.parse_args()
+
+    from streamlab.environment import prepare
+
+    prepare()
     app = load_app(options.app)
 
     import uvicorn

@@ -12,12 +12,11 @@ import json
 import os
 import queue
 import re
-import socket
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -25,16 +24,23 @@ from pathlib import Path
 from typing import Any
 
 from streamlab import files
+from streamlab.environment import prepare
 from streamlab.errors import ServerError
 from streamlab.files import KiB, MiB, SampleFile
+from streamlab.memory import listens_on
+from streamlab.patience import Deadline, connect
 from streamlab.sandbox import Sandbox, exit_status
 
 NOT_LISTENING = "did not listen within"
 READY = 10.0
 """Seconds that a server gets from its start to its first line."""
 
+AS_EVERYWHERE = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+"""What a program's environment has everywhere: text is UTF-8, whatever the user's locale."""
+
 _LISTENING = re.compile(r"^listening on http://127\.0\.0\.1:([0-9]{1,5})/?\s*$", re.MULTILINE)
 _LOG_TAIL = 4000
+_SIGXFSZ = getattr(signal, "SIGXFSZ", 25)
 _LOG_PART = 256 * KiB
 
 
@@ -77,7 +83,8 @@ class Server:
     the paths of files look to its clients, `{}` being a file's name (see `path_of`). With `cup` it
     runs under those limits (Linux and macOS). `environment` is added to that of this process. It
     runs in the folder `cwd` (default: this one). `ready` is the time it gets to listen, in seconds;
-    then, unless `probe` is false, it also has to take a connection, with nothing on it.
+    then, unless `probe` is false, it also has to take a connection, with nothing on it. That time
+    stands still while it uses the CPU, or waits for one (see `Deadline`).
     With `sandbox` it runs shut in, and `environment` is all that it gets.
     """
 
@@ -117,6 +124,8 @@ class Server:
         self._exit_status: int | None = None
         self._log_file: Path | None = None
         self._last_log = ""
+        self._marked = 0
+        self._last_size = 0
 
     @property
     def name(self) -> str:
@@ -160,6 +169,7 @@ class Server:
         handle, log = tempfile.mkstemp(prefix=f"streamlab-{self.name}-", suffix=".log")
         os.close(handle)
         self._log_file = Path(log)
+        self._marked = 0
         try:
             self._launch()
             self._await_listening()
@@ -176,7 +186,7 @@ class Server:
         if supervisor is not None:
             _end(supervisor)
         if self._log_file is not None:
-            self._last_log = self.log()
+            self._last_log, self._last_size = self.log(), self._log_size()
             self._log_file.unlink(missing_ok=True)
             self._log_file = None
 
@@ -192,6 +202,37 @@ class Server:
         if self._log_file is None:
             return self._last_log
         return _read_log(self._log_file)
+
+    def mark(self) -> None:
+        """Note how much the server has written so far: `recent_log` begins there."""
+        self._marked = self._log_size()
+
+    def recent_log(self) -> str:
+        """What the server has written since `mark`; all of it when it has ended by itself."""
+        if self._log_file is None or not self.running:
+            return self.log()
+        return _read_log(self._log_file, self._marked)
+
+    @property
+    def output_limit(self) -> int | None:
+        """The limit on a file that was written, in bytes, if the server came up against it.
+
+        Its log has that size, or SIGXFSZ has ended it (setrlimit(2), `RLIMIT_FSIZE`). What it
+        wrote to other files can't be seen while it runs.
+        """
+        if self.cup is None or self.cup.fsize_mib is None:
+            return None
+        limit = self.cup.fsize_mib * MiB
+        size = self._log_size() if self._log_file is not None else self._last_size
+        reached = size >= limit or self.exit_status == -_SIGXFSZ
+        return limit if reached else None
+
+    def listens_on(self) -> list[tuple[str, int]]:
+        """The addresses, host and port, on which its processes listen, as the kernel tells."""
+        return listens_on(self.keeper) if self.running else []
+
+    def _log_size(self) -> int:
+        return self._log_file.stat().st_size if self._log_file is not None else 0
 
     def __enter__(self) -> Server:
         return self if self.running else self.start()
@@ -217,18 +258,26 @@ class Server:
         )
 
     def _await_listening(self) -> None:
-        deadline = time.monotonic() + self.ready
-        while time.monotonic() < deadline:
+        deadline = Deadline(self.ready, starting=self.keeper)
+        while not self._listens():
             if not self.running:
                 raise ServerError(self._why_it_ended())
-            if self.pid and (port := self._announced_port()) and (not self.probe or _accepts(port)):
-                self.url = f"http://127.0.0.1:{port}"
-                return
-            time.sleep(0.01)
-        raise ServerError(
-            f"{self.file} {NOT_LISTENING} {self.ready:g} s: a server's first line is "
-            f"'listening on http://127.0.0.1:PORT'.{self._what_it_wrote()}"
-        )
+            if deadline.passed and not self._listens():
+                used = round(deadline.used)
+                how = f" It used {used} s of CPU time until then." if used > self.ready else ""
+                raise ServerError(
+                    f"{self.file} {NOT_LISTENING} {self.ready:g} s: a server's first line is "
+                    f"'listening on http://127.0.0.1:PORT'.{how}{self._what_was_seen()}"
+                )
+            deadline.pause()
+
+    def _listens(self) -> bool:
+        """Whether it has said where it listens, and, if asked to, takes a connection."""
+        self._take_events()
+        if self.pid and (port := self._announced_port()) and (not self.probe or _accepts(port)):
+            self.url = f"http://127.0.0.1:{port}"
+            return True
+        return False
 
     def _announced_port(self) -> int | None:
         found = _LISTENING.search(self.log())
@@ -255,13 +304,35 @@ class Server:
             f"{self._what_it_wrote()}"
         )
 
+    def _what_was_seen(self) -> str:
+        """Where it listens, its first line, and all that it wrote."""
+        places = [f"{host}:{port}" for host, port in self.listens_on()]
+        where = f" It listens on {' and '.join(places)}." if places else " It listens on no port."
+        first = next(iter(self.log().splitlines()), "")
+        line = f" Its first line was {first[:200]!r}." if first else ""
+        return f"{where}{line}{self._what_it_wrote()}"
+
     def _what_it_wrote(self) -> str:
         log = self.log().strip()
         return f" It wrote:\n\n{log[-_LOG_TAIL:]}" if log else " It wrote nothing."
 
 
+_OUT_OF_MEMORY = re.compile(
+    r"^[ |+]*(?:MemoryError(?:: .*)?|(?:OSError: \[Errno 12\]|\S+: .*Cannot allocate memory).*)$",
+    re.MULTILINE,
+)
+
+
+def out_of_memory(log: str) -> bool:
+    """Whether a program's log has a line that Python or a tool writes when memory is refused.
+
+    That is a traceback's last line, or a tool's error (ENOMEM): not any line that has the word.
+    """
+    return _OUT_OF_MEMORY.search(log) is not None
+
+
 def _accepts(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+    with suppress(OSError), connect(port, 1):
         return True
     return False
 
@@ -286,7 +357,7 @@ def run_program(
     watch: Callable[[int], None] | None = None,
     sandbox: Sandbox | None = None,
 ) -> Finished:
-    """Run a program under the supervisor until it ends, or for `timeout` seconds.
+    """Run a program under the supervisor until it ends, or for `timeout` seconds (a `Deadline`).
 
     Nothing of it is left afterwards. `watch` is called with its pid twenty times a second. With
     `sandbox` it runs shut in, and `environment` is all that it gets.
@@ -297,9 +368,9 @@ def run_program(
     try:
         supervisor, events = _supervised(command, log, cup, environment or {}, cwd, sandbox)
         pid, status = 0, None
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(timeout)
         try:
-            while time.monotonic() < deadline:
+            while not deadline.passed:
                 with suppress(queue.Empty):
                     event = events.get(timeout=0.05)
                     pid = event.get("pid", pid)
@@ -339,12 +410,13 @@ def _supervised(
         environment, cwd = {}, None
     # Under pytest it runs as it does elsewhere: nothing tells it apart.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    prepare(inherited)
     supervisor = subprocess.Popen(
         [*supervise, "--", *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
+        env={**inherited, **AS_EVERYWHERE, **environment},
         cwd=cwd,
         # In a session of its own, an interrupt of the notebook does not reach it; the end of its
         # standard input always does.
@@ -363,14 +435,18 @@ def _end(supervisor: subprocess.Popen[str]) -> None:
     supervisor.wait()
 
 
-def _read_log(log: Path) -> str:
-    """A log file's text; of a very long one, its beginning and its end."""
+def _read_log(log: Path, start: int = 0) -> str:
+    """A log file's text from byte `start` on; of a very long one, its beginning and its end.
+
+    Bytes that are no UTF-8 are escaped.
+    """
     with log.open("rb") as file:
+        file.seek(start)
         text = file.read(_LOG_PART)
-        if (size := os.fstat(file.fileno()).st_size) > 2 * _LOG_PART:
+        if (size := os.fstat(file.fileno()).st_size) > start + 2 * _LOG_PART:
             file.seek(size - _LOG_PART)
             text += b"\n[...]\n"
-        return (text + file.read(_LOG_PART)).decode(errors="replace")
+        return (text + file.read(_LOG_PART)).decode(errors="backslashreplace")
 
 
 def _carry(supervisor: subprocess.Popen[str], events: queue.Queue[dict[str, Any]]) -> None:

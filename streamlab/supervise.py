@@ -198,7 +198,12 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
 
 def _end_strays() -> None:
     """Kill what is left below this process: what had gone into a group or session of its own."""
-    from streamlab.memory import children_of  # not before: this process stays small
+    if _POSIX:
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return  # mostly: and nothing more has to be loaded
+    from streamlab.memory import children_of
 
     deadline = time.monotonic() + GRACE
     while (strays := children_of(os.getpid())) and time.monotonic() < deadline:

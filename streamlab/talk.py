@@ -12,21 +12,33 @@ import re
 import shlex
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-from streamlab.checks import RawAnswer, connected, read_answer, shown, state_of
+from streamlab.checks import (
+    HEAD_SO_FAR,
+    RawAnswer,
+    by_hand,
+    connected,
+    read_answer,
+    shown,
+    state_of,
+)
 from streamlab.files import KiB, MiB
-from streamlab.server import Server
+from streamlab.server import Server, out_of_memory
 from streamlab.testing import fail
 
 PATIENCE = 6.0
 """Seconds without a byte after which an answer counts as hanging."""
 CLOSING = 4.0
 """Seconds in which a connection that has to be closed must be closed."""
+RENAMED = {"not_found": "wrong_status"}
+"""What a lab calls the causes that a conversation finds, where it has other names for them."""
 LONGEST_HEAD = 1 * MiB
+LONGEST_COMMAND = 4000
+"""Letters of a command to try by hand: a longer one can't be pasted into a terminal."""
 LARGEST_BODY = 256 * MiB
 """Bytes after which a body that only its connection could end is not read on."""
 
@@ -49,18 +61,26 @@ class Wanted:
 class Talk:
     """A conversation over one connection. What was said is kept, for evidence."""
 
-    def __init__(self, server: Server, sock: socket.socket) -> None:
+    def __init__(
+        self, server: Server, sock: socket.socket, renamed: Mapping[str, str] | None = None
+    ) -> None:
         self.server = server
         self.sock = sock
+        self._renamed = RENAMED if renamed is None else renamed
+        server.mark()
         self.patience = PATIENCE
         self.answers = 0
         """How many answers were heard in full."""
+        self.timed_out = False
+        """Whether the last attempt to receive something took all of the patience."""
         self._story: list[str] = []
         self._heard: bytes | None = None
         """The last answer that was heard in full."""
         self._commands: list[str] | None = []
         """The requests as options of curl; None once there was something that curl can't say."""
         self._came = b""
+        self._said: tuple[Sequence[bytes], float] | None = None
+        """The pieces that were said last, and the seconds after each."""
 
     # Saying
 
@@ -71,11 +91,19 @@ class Talk:
         self._commands = (
             [*self._commands, command] if command and self._commands is not None else None
         )
+        self._said = pieces, pause
         self._story.append(f"sent{how and ' ' + how}\n\n{shown(raw, 400).rstrip()}")
         with suppress(OSError):
             for piece in pieces:
                 self.sock.sendall(piece)
                 time.sleep(pause)
+
+    def say_again(self, raw: bytes, times: int) -> None:
+        """Send a request so many times at once; the story tells of it in one line."""
+        self._commands, self._said = None, ([raw] * min(times, 3), 0.0)
+        self._story.append(f"sent {times} times, at once\n\n{shown(raw, 400).rstrip()}")
+        with suppress(OSError):
+            self.sock.sendall(raw * times)
 
     def note(self, what: str) -> None:
         """Add to the story what happened besides."""
@@ -129,15 +157,16 @@ class Talk:
             wanted.status == 404 and 400 <= answer.status < 500
         )
         if not right:
+            likely = "not_found" if (wanted.status, answer.status) == (200, 404) else "wrong_status"
             self.fault(
-                cause or "wrong_status",
+                cause or likely,
                 f"For {method} {wanted.path} the status should be {wanted.status}, "
                 f"and {answer.status} came",
                 answer.raw,
             )
         if method != "HEAD" and wanted.body is not None and answer.body != wanted.body:
             likely = "out_of_step" if self.answers > 1 else "wrong_bytes"
-            if answer.header("transfer-encoding") and wanted.body.startswith(answer.body):
+            if answer.header("transfer-encoding") and self.more_chunks():
                 likely = "empty_chunk"
             self.fault(
                 cause or likely,
@@ -171,6 +200,14 @@ class Talk:
         self._came = b""
         return b"".join(pieces), why
 
+    def more_chunks(self) -> bool:
+        """Whether chunks follow a body in chunks: the last chunk was not meant to be the last."""
+        if not self._came:
+            self.sock.settimeout(0.5)
+            with suppress(OSError):
+                self._came = self.sock.recv(KiB)
+        return re.match(rb"[0-9A-Fa-f]+\r\n", self._came) is not None
+
     def ends(self, cause: str, why: str, extra_cause: str = "out_of_step") -> None:
         """The server closes the connection, and nothing more comes; `why` it has to."""
         extra, open_still = b"", False
@@ -198,11 +235,13 @@ class Talk:
 
     def fault(self, cause: str, what: str, raw: bytes | None = None) -> NoReturn:
         """End the check, with the conversation as evidence and a command to try by hand."""
-        log = self.server.log()
-        if "MemoryError" in log or "Cannot allocate memory" in log:
+        if self.server.output_limit is not None:
+            cause = "too_much_output"
+        elif out_of_memory(self.server.recent_log()):
             cause = "whole_file"
         elif not self.server.running:
             cause = "died"
+        cause = self._renamed.get(cause, cause)
         story = self._story
         if raw is not None:
             if raw is self._heard:  # it is shown in full below
@@ -212,6 +251,10 @@ class Talk:
             story = [f"({left_out} steps, all right)", *story[left_out:]]
         text = "Over one connection:\n\n" + "\n\n".join(f"- {step}" for step in story)
         command = "curl -sS " + " --next ".join(self._commands[-2:]) if self._commands else ""
+        if self._commands is None and self._said:
+            command = by_hand(*self._said)
+            if len(command) > LONGEST_COMMAND:
+                command = ""
         what = what[0].upper() + what[1:]
         fail(cause, f"{text}\n\n{what}.{state_of(self.server)}", command)
 
@@ -224,9 +267,11 @@ class Talk:
     def _more(self) -> str:
         """Receive more; why there is none, in words, or nothing."""
         self.sock.settimeout(self.patience)
+        self.timed_out = False
         try:
             piece = self.sock.recv(256 * KiB)
         except TimeoutError:
+            self.timed_out = True
             return f"nothing more came for {self.patience:g} s, and the connection stays open"
         except OSError:
             piece = b""
@@ -245,8 +290,9 @@ class Talk:
                         likely = "closes"
                     which = "the next" if self.answers else "an"
                     self.fault(likely, f"Instead of {which} answer, {why}", b"")
-                head = read_answer(self._came, closed=True)
-                likely = self._slipped if head.problem else "malformed"
+                likely = self._slipped
+                if HEAD_SO_FAR.fullmatch(self._came):
+                    likely = "no_end" if "stays open" in why else "cut_short"
                 self.fault(cause or likely, f"No empty line ends the head: {why}", self._came)
         found, _, self._came = self._came.partition(end)
         return found + end
@@ -325,15 +371,21 @@ def options_of(answer: RawAnswer) -> set[str]:
 
 
 @contextmanager
-def talking(server: Server) -> Iterator[Talk]:
-    """A new connection to talk over; it is closed at the end."""
+def talking(server: Server, renamed: Mapping[str, str] | None = None) -> Iterator[Talk]:
+    """A new connection to talk over; it is closed at the end.
+
+    `renamed` has this lab's names for the causes that a conversation finds (default: `RENAMED`).
+    """
     with ExitStack() as stack:
         try:
             sock = stack.enter_context(connected(server, PATIENCE))
         except OSError as error:
-            cause = "died" if isinstance(error, ConnectionRefusedError) else "no_answer"
-            fail(cause, f"No connection can be made: {error}.{state_of(server)}")
-        yield Talk(server, sock)
+            told = state_of(server)
+            cause = "elsewhere" if server.running else "died"
+            names = RENAMED if renamed is None else renamed
+            what = f"No connection to {server.url} can be made: {error}"
+            fail(names.get(cause, cause), f"{what}.{told}")
+        yield Talk(server, sock, renamed)
 
 
 def as_curl(request: bytes) -> str:

@@ -15,20 +15,22 @@ import os
 import random
 import shutil
 import stat
+import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
-from streamlab import labs
-from streamlab.errors import ServerError
+from streamlab import environment, labs
+from streamlab.errors import DownloadError, ServerError
 from streamlab.files import KiB
 from streamlab.labs import Lab
 from streamlab.results import CheckResult, Outcome
@@ -46,11 +48,12 @@ PROCESSES = 128
 class CheckFailed(Exception):
     """A program does not do what a check asks for."""
 
-    def __init__(self, cause: str, evidence: str, curl: str = "") -> None:
+    def __init__(self, cause: str, evidence: str, curl: str = "", promise: str = "") -> None:
         super().__init__(evidence)
         self.cause = cause
         self.evidence = evidence
         self.curl = curl
+        self.promise = promise
 
 
 class CouldNotRun(Exception):
@@ -60,6 +63,29 @@ class CouldNotRun(Exception):
 def fail(cause: str, evidence: str, curl: str = "") -> NoReturn:
     """End a check: `cause` is the misconception's name in lab.toml, `evidence` plain text."""
     raise CheckFailed(cause, evidence, curl)
+
+
+@contextmanager
+def promise(name: str, **others: str) -> Iterator[None]:
+    """Put one promise of the lab's text to the test: a failure inside says that it was broken.
+
+    `name` is the promise's id in the lab's contract.toml. Of nested promises the inner one counts.
+    A shared check may ask for two things at once: `others` are the promises that are broken, in
+    place of `name`, by failures of these causes: `promise("reading-stops", busy_loop="rests")`.
+    """
+    for each in (name, *others.values()):
+        if each not in _PROBED:
+            _PROBED.append(each)
+    try:
+        yield
+    except CheckFailed as failure:
+        # The failure carries its promise, so checks may run in several threads at once.
+        failure.promise = failure.promise or others.get(failure.cause, name)
+        raise
+
+
+_PROBED: list[str] = []
+"""All that this check has put to the test so far."""
 
 
 _NOTES: list[str] = []
@@ -79,6 +105,7 @@ class Workshop:
     `folder` is that copy, `root` where the files to serve lie (what is beside it they can read, and
     should not), `outputs` where programs may write, and `private` what they have no business with.
     In a sandbox that is enforced; `broken` are programs known not to listen in time, and why.
+    `root` is given where the files are to be kept.
     """
 
     def __init__(
@@ -89,6 +116,7 @@ class Workshop:
         shut_in: Path | None = None,
         within: Path | None = None,
         broken: dict[str, str] | None = None,
+        root: Path | None = None,
     ) -> None:
         self.lab = lab
         self.folder = scratch / "desk"
@@ -99,7 +127,7 @@ class Workshop:
         )
         for name, path in replaced.items():
             shutil.copy2(path, self.folder / name)
-        self.root = Path(tempfile.mkdtemp(dir=tempfile.mkdtemp(dir=scratch)))
+        self.root = root or Path(tempfile.mkdtemp(dir=tempfile.mkdtemp(dir=scratch)))
         self.private = Path(tempfile.mkdtemp(dir=scratch))
         self.outputs = Path(tempfile.mkdtemp(dir=shut_in or scratch))
         self.sandbox: Sandbox | None = None
@@ -212,6 +240,21 @@ class Workshop:
             pass
         fail("raises", f"{asked} What it returned is no number: {told[:100]!r}")
 
+    def german(self) -> dict[str, str]:
+        """Variables of the environment that make dates of this system German; none if it can't.
+
+        A program notices when it asks for the system's language: `locale.setlocale`. Source of the
+        definition's form: locale(5).
+        """
+        folder = Path(tempfile.mkdtemp(dir=self.root.parent))
+        (folder / "source").write_text(_GERMAN)
+        command = ["localedef", "-c", "--no-archive", "-i", "source", "-f", "ANSI_X3.4-1968"]
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run([*command, "./de_XX"], cwd=folder, capture_output=True, timeout=20)
+        # Some versions end with status 1 for a mere warning: what counts is what they made.
+        made = (folder / "de_XX" / "LC_TIME").is_file()
+        return {"LOCPATH": str(folder), "LC_TIME": "de_XX"} if made else {}
+
     def close(self) -> None:
         """End all servers."""
         for server in self._servers:
@@ -222,6 +265,33 @@ class Workshop:
         if self._group is not None:
             with suppress(OSError):  # the kernel takes a moment to empty it; it costs nothing
                 self._group.rmdir()
+
+
+_POSIX = "".join(
+    f'LC_{name}\ncopy "POSIX"\nEND LC_{name}\n'
+    for name in (
+        *("IDENTIFICATION", "CTYPE", "COLLATE", "MONETARY", "NUMERIC", "MESSAGES"),
+        *("PAPER", "NAME", "ADDRESS", "TELEPHONE", "MEASUREMENT"),
+    )
+)
+_GERMAN = (
+    _POSIX
+    + """LC_TIME
+abday "So";"Mo";"Di";"Mi";"Do";"Fr";"Sa"
+day "Sonntag";"Montag";"Dienstag";"Mittwoch";"Donnerstag";"Freitag";"Samstag"
+abmon "Jan";"Feb";"Mrz";"Apr";"Mai";"Jun";"Jul";"Aug";"Sep";"Okt";"Nov";"Dez"
+mon "Januar";"Februar";"Maerz";"April";"Mai";"Juni";/
+    "Juli";"August";"September";"Oktober";"November";"Dezember"
+d_t_fmt "%a %d %b %Y %T"
+d_fmt "%d.%m.%Y"
+t_fmt "%T"
+am_pm "";""
+t_fmt_ampm ""
+week 7;19971130;4
+END LC_TIME
+"""
+)
+"""A locale as in Germany, for dates alone, in ASCII."""
 
 
 def files_below(folder: Path, most: int = 10_000) -> list[Path]:
@@ -273,6 +343,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--lab-cgroup", metavar="FOLDER", help="control group to make one in for each check"
     )
+    group.addoption("--lab-keep", action="store_true", help="keep the files of a check that fails")
     group.addoption("--lab-results", help="file to write one JSON line a check to")
     group.addoption(
         "--lab-program",
@@ -296,6 +367,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 _SEED = pytest.StashKey[int]()
 _BROKEN = pytest.StashKey[dict[str, str]]()
+_FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +379,7 @@ def lab(request: pytest.FixtureRequest) -> Lab:
 @pytest.fixture
 def workshop(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Workshop]:
     """A place to run the student's programs in; all of it is gone after the check."""
+    environment.prepare()
     pairs = (each.partition("=") for each in request.config.getoption("--lab-program"))
     replaced = {name: Path(path) for name, _, path in pairs}
     places = (request.config.getoption(each) for each in ("--lab-sandbox", "--lab-cgroup"))
@@ -315,11 +388,18 @@ def workshop(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Workshop]:
         # On a busy machine it may only have been late: a student's own check tries it every time,
         # and a grader runs the checks once more, alone.
         broken = request.config.stash[_BROKEN] if shut_in else None
-        workshop = Workshop(lab, replaced, Path(scratch), shut_in, within, broken)
+        root = None
+        if request.config.getoption("--lab-keep"):
+            root = labs.kept_files(lab, request.node.name.removeprefix("test_"))
+            shutil.rmtree(root.parent, ignore_errors=True)
+            root.mkdir(parents=True)
+        workshop = Workshop(lab, replaced, Path(scratch), shut_in, within, broken, root)
         try:
             yield workshop
         finally:
             workshop.close()
+            if root is not None and not request.node.stash.get(_FAILED, False):
+                shutil.rmtree(root.parent, ignore_errors=True)
 
 
 @pytest.fixture
@@ -341,6 +421,21 @@ def draw(request: pytest.FixtureRequest, lab: Lab) -> random.Random:
 # One result for each check
 
 
+def came_late(error: BaseException) -> bool:
+    """Whether what a check raised says only that something had not come to its end in time.
+
+    On a machine where nobody has a CPU for long enough, that is nobody's mistake.
+    """
+    match error:
+        case TimeoutError() | subprocess.TimeoutExpired() | threading.BrokenBarrierError():
+            return True
+        case ServerError():
+            return NOT_LISTENING in str(error)
+        case DownloadError():
+            return error.failure in ("unfinished", "overdue")
+    return False
+
+
 def _printable(text: str) -> str:
     """Text that a file can hold: a file's name, as Python has it, may be no text."""
     return text.encode("utf-8", "replace").decode()
@@ -352,7 +447,8 @@ def _is_check(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    _NOTES.clear()
+    for kept in (_NOTES, _PROBED):
+        kept.clear()
     if not _is_check(item) or item.config.getoption("--lab-program"):
         return
     lab = Lab(item.path.parent)
@@ -380,7 +476,7 @@ def pytest_runtest_makereport(
     check = lab.check(item.name.removeprefix("test_"))
     error = call.excinfo.value if call.excinfo else None
     outcome: Outcome
-    cause = evidence = curl = ""
+    cause = evidence = curl = broken = ""
     match error:
         case None:
             outcome, evidence = "passed", " ".join(_NOTES)
@@ -388,8 +484,11 @@ def pytest_runtest_makereport(
             outcome, evidence = "not_attempted", str(error)
         case CheckFailed():
             outcome, cause, evidence, curl = "failed", error.cause, error.evidence, error.curl
+            broken = error.promise
         case CouldNotRun():
             outcome, cause, evidence = "could_not_run", "could_not_run", str(error)
+        case _ if error is not None and came_late(error):
+            outcome, evidence = "grader_fault", f"{labs.BUSY}: {error}"
         case _:
             outcome, evidence = "grader_fault", str(report.longreprtext)[-4000:]
     result = CheckResult(
@@ -400,11 +499,14 @@ def pytest_runtest_makereport(
         max_points=check.points,
         outcome=outcome,
         cause=cause,
+        promise=broken,
         evidence=_printable(_without_places(item, evidence)),
         curl=_printable(curl),
         seed=item.config.stash[_SEED],
         seconds=round(call.duration, 3),
+        probed=tuple(_PROBED),
     )
+    item.stash[_FAILED] = outcome == "failed"
     if outcome in ("failed", "could_not_run"):
         report.longrepr = labs.as_text(lab, result)
     if results := item.config.getoption("--lab-results"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 from streamlab.errors import ToolError
@@ -15,13 +16,23 @@ TOOLS = {
 }
 """Each program's name, and the Debian package that has it."""
 
+_UNCONFIGURED = {
+    "curl": ["-q"],
+    "wget": ["--no-config"],
+    "aria2c": ["--no-conf", "--no-netrc"],
+}
+"""The options that make a program ignore the user's own settings (curl wants it to be first)."""
+_ADMINISTRATORS = {"nginx"}
+"""Programs that Debian puts into a folder which an ordinary user's PATH does not have."""
+
 _OTHER_NAMES = {"chromium": ["chromium-browser", "google-chrome"]}
 
 
 def find_tool(name: str) -> str | None:
     """The path of a program, under any of the names it goes by; None if it is not installed."""
     names = [name, *_OTHER_NAMES.get(name, [])]
-    return next((path for each in names if (path := shutil.which(each))), None)
+    more = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin" if name in _ADMINISTRATORS else None
+    return next((path for each in names if (path := shutil.which(each, path=more))), None)
 
 
 def tool(name: str) -> str:
@@ -30,3 +41,11 @@ def tool(name: str) -> str:
     if path is None:
         raise ToolError(f"{name} is not installed here (package {TOOLS.get(name, name)})")
     return path
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    """A program with its arguments, for `subprocess`; the user's settings for it do not count.
+
+    Raises `ToolError`, in one line, if the program is not installed.
+    """
+    return [tool(name), *_UNCONFIGURED.get(name, []), *arguments]

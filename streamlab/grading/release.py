@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import posixpath
+import re
 import subprocess
 import zipfile
 from collections.abc import Collection, Iterator
@@ -23,6 +26,8 @@ _KEPT_BACK = (
     "nbval.cfg",
     "CONTRIBUTING.md",
 )
+_GIVEN = ("docs/bench.md", "docs/bench.png", "docs/bench-proxies.png")
+"""Of what is kept back, the files that chapters link to."""
 _TOOLS = ("tools/make_environment.py", "tools/install_system_packages.sh")
 _OTHERS = {"README.md": "tools/student/README.md", "Makefile": "tools/student/Makefile"}
 """Files that students get another version of."""
@@ -34,7 +39,8 @@ def release(course: Path, target: Path, only: Collection[str] = ()) -> list[str]
     """Write the archive for students to `target`; returns the names of the labs in it.
 
     `only` are the numbers of the labs that are given out now; without any, all are. Programs are
-    the stubs, whatever has been written into `labs/`. Raises `GradingError` where `course` is no
+    the stubs, whatever has been written into `labs/`. A link to a file that is not in the archive,
+    such as a lab of a later week, becomes plain text. Raises `GradingError` where `course` is no
     checkout of the course, a lab is unknown, or the archive can't be written.
     """
     tracked = _tracked(course)
@@ -45,7 +51,9 @@ def release(course: Path, target: Path, only: Collection[str] = ()) -> list[str]
     given = [known[number] for number in sorted(set(wanted))]
     try:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in sorted(_members(course, tracked, given)):
+            members = dict(sorted(_members(course, tracked, given)))
+            for name, content in members.items():
+                content = _without_dead_links(name, content, members)
                 member = zipfile.ZipInfo(f"{TOP}/{name}", _MOMENT)
                 member.external_attr = 0o100644 << 16
                 member.compress_type = zipfile.ZIP_DEFLATED
@@ -63,12 +71,43 @@ def _members(course: Path, tracked: list[str], given: list[Lab]) -> Iterator[tup
     }
     folders = tuple(f"{lab.folder.relative_to(course).as_posix()}/" for lab in given)
     for name in tracked:
-        if name.startswith(_KEPT_BACK) or (name.startswith("tools/") and name not in _TOOLS):
+        kept_back = name.startswith(_KEPT_BACK) and name not in _GIVEN
+        if kept_back or (name.startswith("tools/") and name not in _TOOLS):
             continue
         if name.startswith("labs/") and not name.startswith(folders):
             continue
         source = stubs.get(name, course / _OTHERS.get(name, name))
         yield name, source.read_bytes()
+
+
+_LINK = re.compile(r"```.*?```|`[^`]*`|!?\[([^\[\]]*)\]\(\s*<?([^)\s>]+)>?[^)]*\)", re.DOTALL)
+"""A link or a picture of Markdown; or code, in which no link counts."""
+
+
+def _without_dead_links(name: str, content: bytes, members: Collection[str]) -> bytes:
+    """A page or notebook, its links to files that are not in the archive turned into text."""
+
+    def checked(found: re.Match[str]) -> str:
+        target = (found[2] or "").partition("#")[0]
+        if not target or re.match(r"[a-z]+:", target):
+            return found[0]
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+        return found[0] if path in members else f"{found[1]} (not handed out yet)"
+
+    if name.endswith(".md"):
+        return _LINK.sub(checked, content.decode()).encode()
+    if not name.endswith(".ipynb"):
+        return content
+    notebook = json.loads(content)
+    changed = False
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            source = "".join(cell["source"])
+            if (mended := _LINK.sub(checked, source)) != source:
+                cell["source"], changed = mended.splitlines(keepends=True), True
+    if not changed:
+        return content
+    return (json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
 
 
 def _tracked(course: Path) -> list[str]:

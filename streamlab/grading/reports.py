@@ -124,10 +124,16 @@ class _Row:
         return self.lab.cause_text(self.result.cause)
 
     @property
+    def promise(self) -> str:
+        """The words of the lab's text that the program does not keep, where a check knows them."""
+        promise = self.lab.promises.get(self.result.promise)
+        return promise.text if promise else ""
+
+    @property
     def hint(self) -> str:
         """The first hint of the check, if it failed."""
-        hints = [each.hints for each in self.lab.checks if each.id == self.result.check]
-        return hints[0][0] if self.result.outcome == "failed" and hints and hints[0] else ""
+        hints = self.lab.hints(self.result.check, self.result.cause)
+        return hints[0] if self.result.outcome == "failed" and hints else ""
 
     @property
     def sign(self) -> str:

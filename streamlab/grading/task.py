@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from streamlab import labs, sandbox
+from streamlab.archives import unpack
 from streamlab.errors import StreamlabError
 from streamlab.labs import Lab
 from streamlab.results import CheckResult
@@ -68,8 +69,7 @@ def grade(task: Task, stop: threading.Event | None = None) -> Graded:
     with tempfile.TemporaryDirectory(prefix="streamlab-grade-") as scratch:
         folder = Path(scratch, task.lab)
         folder.mkdir()
-        with tarfile.open(fileobj=io.BytesIO(task.archive)) as archive:
-            archive.extractall(folder, filter="data")
+        unpack(task.archive, folder)
         handed_in = Path(scratch, "handed-in")
         handed_in.mkdir()
         for name, content in task.programs.items():
