@@ -1,11 +1,15 @@
 """What lab 04 asks of a file server, from outside: the points are in lab.toml."""
 
 from streamlab import checks, framing_checks
+from streamlab.testing import note, promise
 
 
-def test_headers(launch, draw):
+def test_headers(launch, workshop, draw):
     """A file's answer says how long it is, what it is, and when it was made."""
-    framing_checks.headers_are_right(launch, draw)
+    language = workshop.german()
+    framing_checks.headers_are_right(launch, draw, language)
+    if not language:
+        note("Left out: dates on a system that writes them in German (localedef is missing).")
 
 
 def test_step(launch, draw):
@@ -45,7 +49,8 @@ def test_broken(launch, draw):
 
 def test_huge(launch, draw):
     """A file larger than the server's memory still pours through it."""
-    checks.huge_files(launch(), draw)
+    with promise("cup"):
+        checks.huge_files(launch(), draw)
 
 
 def test_live(launch, draw):

@@ -1,6 +1,7 @@
 """What lab 05 asks of a hybrid file server, from outside: the points are in lab.toml."""
 
 from streamlab import checks, hybrid_checks
+from streamlab.testing import note, promise
 
 
 def test_bytes(launch, draw, tmp_path):
@@ -8,9 +9,12 @@ def test_bytes(launch, draw, tmp_path):
     hybrid_checks.both_sides(launch, draw, tmp_path)
 
 
-def test_headers(launch, draw):
+def test_headers(launch, workshop, draw):
     """Small and large files have the same five headers."""
-    hybrid_checks.same_headers(launch, draw)
+    language = workshop.german()
+    hybrid_checks.same_headers(launch, draw, language)
+    if not language:
+        note("Left out: dates on a system that writes them in German (localedef is missing).")
 
 
 def test_head(launch, draw):
@@ -25,7 +29,8 @@ def test_errors(launch, draw):
 
 def test_huge(launch, draw):
     """A file larger than the server's memory pours through it."""
-    checks.huge_files(launch(), draw)
+    with promise("cup"):
+        checks.huge_files(launch(), draw)
 
 
 def test_hold(launch, draw):
@@ -44,5 +49,5 @@ def test_mixed(launch, draw):
 
 
 def test_drop(launch, draw):
-    """Clients that leave halfway leave nothing behind, on neither path."""
+    """Clients that have their answer, or leave halfway, leave nothing behind, on neither path."""
     hybrid_checks.survives_departures(launch(), draw)

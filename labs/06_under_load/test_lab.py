@@ -1,16 +1,16 @@
 """What lab 06 asks of a file server, from outside: the points are in lab.toml."""
 
-from streamlab import checks, load_checks
+from streamlab import load_checks, loop_checks
 
 
-def test_bytes(launch, draw):
-    """Files of any size and content arrive byte for byte."""
-    checks.bytes_arrive(launch(), draw)
+def test_bytes(launch, workshop, draw):
+    """Files of any content arrive byte for byte."""
+    loop_checks.files_arrive(launch, workshop.root, draw)
 
 
 def test_huge(launch, draw):
-    """A file larger than the server's memory pours through it."""
-    checks.huge_files(launch(), draw)
+    """Files larger than the server's memory pour through it."""
+    loop_checks.larger_than_memory(launch, draw, whole=False)
 
 
 def test_crowd(launch, draw):
@@ -24,13 +24,8 @@ def test_live(launch, draw):
 
 
 def test_stall(launch, draw):
-    """When a client stops reading, the server stops reading the file, and taking requests."""
-    load_checks.sources_stop(launch(), draw)
-
-
-def test_slow(launch, draw):
-    """Clients who stop for a while still get everything."""
-    load_checks.slow_ones_get_all(launch(), draw)
+    """Reading and answering stop with the client, and go on with it up to 10 seconds later."""
+    load_checks.who_stops_and_goes_on(launch, draw)
 
 
 def test_drop(launch, draw):
@@ -44,5 +39,5 @@ def test_full(launch, lab, draw):
 
 
 def test_wire(launch, draw):
-    """Answers are HTTP to the letter, for HEAD too; requests may come in pieces."""
-    load_checks.to_the_letter(launch(), draw)
+    """Answers are HTTP to the letter, for HEAD too; connections keep their word."""
+    load_checks.to_the_letter(launch, draw)

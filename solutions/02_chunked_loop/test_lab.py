@@ -1,48 +1,48 @@
 """What lab 02 asks of a file server, from outside: the points are in lab.toml."""
 
-from streamlab import checks
+from streamlab import loop_checks
 
 
-def test_bytes(launch, draw):
-    """Files of any size and content arrive byte for byte."""
-    checks.bytes_arrive(launch(), draw)
+def test_bytes(launch, workshop, draw):
+    """Files of any content arrive byte for byte."""
+    loop_checks.files_arrive(launch, workshop.root, draw)
 
 
 def test_huge(launch, draw):
-    """A file larger than the server's memory pours through it."""
-    checks.huge_files(launch(), draw)
+    """Files larger than the server's memory pour through it."""
+    loop_checks.larger_than_memory(launch, draw)
 
 
 def test_hold(launch, draw):
     """With 32 clients waiting, the server holds at most 4 MiB for each."""
-    checks.holds_little(launch(), draw)
+    loop_checks.waiting_clients_cost_little(launch(), draw)
 
 
 def test_stall(launch, draw):
     """When a client stops reading, the server stops reading the file."""
-    checks.reading_stops(launch(), draw)
+    loop_checks.reading_stops_with_the_client(launch(), draw)
 
 
 def test_live(launch, draw):
-    """While eight clients stall, a ninth is answered."""
-    checks.others_are_served(launch(), draw)
+    """While other clients stall, one more is answered."""
+    loop_checks.no_client_waits_for_another(launch(), draw)
 
 
 def test_drop(launch, draw):
-    """Clients that leave halfway leave nothing behind."""
-    checks.survives_departures(launch(), draw)
+    """Clients that leave, before the answer or during it, leave nothing behind."""
+    loop_checks.departures_cost_nothing(launch(), draw)
 
 
 def test_wire(launch, draw):
     """Answers are HTTP to the letter, and nothing outside the root is given out."""
-    checks.well_formed(launch(), draw)
+    loop_checks.to_the_letter(launch, draw)
 
 
 def test_split(launch, draw):
-    """A request may come in pieces, or with many headers."""
-    checks.split_requests(launch(), draw)
+    """A request may come in pieces, and its head may be long."""
+    loop_checks.heads_are_read(launch(), draw)
 
 
 def test_short(launch, draw, tmp_path):
-    """On sockets that take little at a time, files still arrive whole."""
-    checks.short_transfers(launch, draw, tmp_path)
+    """On sockets that take or give little at a time, files still arrive whole."""
+    loop_checks.short_transfers_are_whole(launch, draw, tmp_path)

@@ -59,13 +59,14 @@ def pour(url: str, file) -> str:
     plain = {"Accept-Encoding": "identity"}
     with requests.get(url, headers=plain, stream=True, timeout=30) as response:
         response.raise_for_status()
+        if coding := response.headers.get("Content-Encoding"):
+            raise Failed(f"it came in {coding}, which nobody had asked for")
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
             digest.update(chunk)
             size += len(chunk)
         wanted = response.headers.get("Content-Length")
-        # A length counts the bytes as they were sent. If they were encoded, requests compares it.
-        if "Content-Encoding" not in response.headers and wanted not in (None, str(size)):
+        if wanted not in (None, str(size)):
             raise Failed(f"it has {size} bytes of {wanted}")
     return digest.hexdigest()
 

@@ -27,7 +27,9 @@ NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class Refused(Exception):
-    """A request that nobody can answer, nor tell where the next one begins."""
+    """A request of which the server can't tell where it ends: no other one may follow."""
+
+    method = "GET"
 
 
 class Broken(Exception):
@@ -88,16 +90,26 @@ def parse(head: bytes) -> Request:
     words = REQUEST_LINE.fullmatch(first)
     if words is None:
         raise Refused("400 Bad Request")
-    headers = headers_of(lines)
+    method, target, version = words.groups()
+    try:
+        headers = headers_of(lines)
+        length = length_of(headers)
+    except Refused as refusal:
+        refusal.method = method  # an answer to HEAD has no body, whatever is wrong
+        raise
+    options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
+    keep = "close" not in options and (version == "HTTP/1.1" or "keep-alive" in options)
+    return Request(method, target, version, length, keep)
+
+
+def length_of(headers: dict[str, str]) -> int:
+    """The length of a request's body in bytes. A body in chunks has none: it is refused."""
     if "transfer-encoding" in headers:
         raise Refused("411 Length Required")
     length = headers.get("content-length", "0")
     if not NUMBER.fullmatch(length):
         raise Refused("400 Bad Request")
-    method, target, version = words.groups()
-    options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
-    keep = "close" not in options and (version == "HTTP/1.1" or "keep-alive" in options)
-    return Request(method, target, version, int(length), keep)
+    return int(length)
 
 
 def headers_of(lines: list[str]) -> dict[str, str]:
@@ -118,8 +130,10 @@ def find_file(root: Path, target: str) -> Path | None:
     name = unquote(target.partition("?")[0]).lstrip("/")
     if "\0" in name:
         return None
-    path = (root / name).resolve()
-    return path if path.is_relative_to(root) and path.is_file() else None
+    with suppress(OSError):  # a name too long for any file
+        path = (root / name).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    return None
 
 
 def find_report(target: str) -> Iterator[bytes] | None:
@@ -157,7 +171,7 @@ def serve(connection: socket.socket, root: Path) -> None:
         try:
             converse(connection, root)
         except Refused as refusal:
-            send_error(connection, Request(), str(refusal))
+            send_error(connection, Request(refusal.method), str(refusal))
             linger(connection)
 
 

@@ -68,7 +68,7 @@ def stream_video(filename: str, request: Request) -> Response:
     # raise HTTPException(501, "not written yet")
     # END STUB
     path = FOLDER / filename
-    if not path.is_file() or not path.resolve().is_relative_to(FOLDER):
+    if not os.path.isfile(path) or not path.resolve().is_relative_to(FOLDER):
         raise HTTPException(404, "no such video")
     size = path.stat().st_size
     headers = {"Content-Length": str(size)}

@@ -18,7 +18,7 @@ CHUNK = 256 * 1024
 # BEGIN SOLUTION
 MOST_RANGES = 16
 BEYOND = 10**18
-"""Further than any file reaches. int() would refuse to read thousands of digits."""
+"""Further than any file reaches. int() refuses to read thousands of decimal digits."""
 
 SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 # END SOLUTION
@@ -90,9 +90,9 @@ def ranges_of(header: str, size: int) -> list[range] | None:
 
 
 def number(digits: str) -> int:
-    """The value of digits, however many there are."""
+    """The value of digits; of more than 18 only the order is kept, read as hexadecimal ones."""
     digits = digits.lstrip("0") or "0"
-    return int(digits) if len(digits) <= 18 else BEYOND
+    return int(digits) if len(digits) <= 18 else BEYOND + int(digits, 16)
 
 
 def is_known(tag: str, header: str) -> bool:
@@ -148,7 +148,8 @@ def stream_video(name: str, request: Request) -> Response:
         "Content-Type": guess_type(path.name)[0] or "application/octet-stream",
         # BEGIN SOLUTION
         "Accept-Ranges": "bytes",
-        "ETag": f'"{about.st_mtime_ns:x}-{size:x}"',
+        # The time of a change of the file: unlike that of its content, no program can set it.
+        "ETag": f'"{about.st_ctime_ns:x}-{size:x}"',
         "Last-Modified": formatdate(about.st_mtime, usegmt=True),
         # END SOLUTION
     }

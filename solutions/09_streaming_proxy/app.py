@@ -88,6 +88,7 @@ def log(file_id: str, outcome: Outcome) -> None:
 # END STUB
 CHUNK = 32 * 1024
 PLACE = urlsplit(UPSTREAM)
+Fields = list[tuple[bytes, bytes]]
 
 
 class Upstream:
@@ -104,9 +105,9 @@ class Upstream:
         self.close = self.sock.close
         self.ended = False
 
-    async def ask(self, path: str, headers: dict[str, str]) -> h11.Response:
+    async def ask(self, path: str, headers: Fields) -> h11.Response:
         """Send a request; the head of its answer."""
-        request = h11.Request(method="GET", target=path, headers=list(headers.items()))
+        request = h11.Request(method="GET", target=path, headers=headers)
         message = self.http.send(request) + self.http.send(h11.EndOfMessage())
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(TIMEOUT):
@@ -132,11 +133,12 @@ class Upstream:
         self.ended = True
 
 
-def for_provider(headers: Headers, provider: Provider) -> dict[str, str]:
-    """What a provider is told: what the client wants, and who asks, which is the gateway."""
-    wanted = {name: headers[name] for name in TO_PROVIDER if name in headers}
-    ours = {"host": PLACE.netloc, "connection": "close", "authorization": f"Bearer {provider.key}"}
-    return wanted | ours
+def for_provider(request: Request, provider: Provider) -> Fields:
+    """The headers for a provider: those of the client that pass, each line of them, and ours."""
+    key, via = f"Bearer {provider.key}", f"{request.scope['http_version']} gateway"
+    ours = {"host": PLACE.netloc, "connection": "close", "authorization": key, "via": via}
+    wanted = [pair for pair in request.headers.raw if pair[0].decode() in TO_PROVIDER]
+    return [*((name.encode(), value.encode()) for name, value in ours.items()), *wanted]
 
 
 def for_client(head: h11.Response) -> Headers:
@@ -150,7 +152,7 @@ class Files:
     """GET of a file. An ASGI app of its own, for then all ways out lead through this function."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
+        request = Request(scope, receive)
         file_id = request.path_params["file_id"]
         name = request.headers.get("x-provider", DEFAULT)
         if name not in ROUTES or not FILE_ID.fullmatch(file_id):
@@ -160,10 +162,11 @@ class Files:
         with closing(Upstream()) as upstream:
             try:
                 response = await self.response(request, provider, upstream)
+                gone = await request.is_disconnected()  # to whom nothing has been sent
                 # Returns when all has been sent, or the client has left. An error of the upstream
                 # goes on to the server, which breaks the connection: nobody takes it for the end.
                 await response(scope, receive, send)
-                outcome = "success" if upstream.ended else "client_disconnected"
+                outcome = "success" if upstream.ended and not gone else "client_disconnected"
             finally:
                 if request.url.path.endswith("/content"):
                     log(file_id, outcome)
@@ -171,8 +174,7 @@ class Files:
     async def response(self, request: Request, provider: Provider, upstream: Upstream) -> Response:
         """What the provider answers, to be poured on, or, where that may not be, in one piece."""
         try:
-            headers = for_provider(request.headers, provider)
-            head = await upstream.ask(request.url.path, headers)
+            head = await upstream.ask(request.url.path, for_provider(request, provider))
             if provider.may_stream:
                 return StreamingResponse(upstream.body(), head.status_code, for_client(head))
             body = b"".join([bytes(chunk) async for chunk in upstream.body()])

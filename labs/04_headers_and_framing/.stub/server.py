@@ -22,8 +22,10 @@ def find_file(root: Path, target: str) -> Path | None:
     name = unquote(target.partition("?")[0]).lstrip("/")
     if "\0" in name:
         return None
-    path = (root / name).resolve()
-    return path if path.is_relative_to(root) and path.is_file() else None
+    with suppress(OSError):  # a name too long for any file
+        path = (root / name).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    return None
 
 
 def find_report(target: str) -> Iterator[bytes] | None:
