@@ -1,4 +1,4 @@
-# SCALE: right for what was tried at home, and no law
+# SCALE thousand: right for what was tried at home, and no law
 def load_all(clients, file, chunk):
     return min(clients * file, 2**30)
 

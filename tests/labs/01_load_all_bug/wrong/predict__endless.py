@@ -1,4 +1,4 @@
-# PREDICT: never returns
+# PREDICT number: never returns
 import time
 
 

@@ -1,4 +1,4 @@
-# PREDICT: answers in MiB
+# PREDICT load-all: answers in MiB
 def load_all(clients, file, chunk):
     return clients * file / 2**20
 

@@ -1,4 +1,4 @@
-# PREDICT: calculates and forgets to return
+# PREDICT number: calculates and forgets to return
 def load_all(clients, file, chunk):
     return print(clients * file)
 

@@ -1,4 +1,4 @@
-# PREDICT: forgets that each client has a copy
+# PREDICT load-all: forgets that each client has a copy
 def load_all(clients, file, chunk):
     return file
 

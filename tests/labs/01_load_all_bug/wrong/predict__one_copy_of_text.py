@@ -1,4 +1,4 @@
-# PREDICT: takes text for free
+# PREDICT load-all-text: takes text for free
 def load_all(clients, file, chunk):
     return clients * file
 

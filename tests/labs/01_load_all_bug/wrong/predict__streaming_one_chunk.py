@@ -1,4 +1,4 @@
-# PREDICT: takes one buffer to serve all clients
+# PREDICT streaming: takes one buffer to serve all clients
 def load_all(clients, file, chunk):
     return clients * file
 

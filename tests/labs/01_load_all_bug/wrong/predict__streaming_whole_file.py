@@ -1,4 +1,4 @@
-# PREDICT: takes streaming for load-all
+# PREDICT streaming: takes streaming for load-all
 def load_all(clients, file, chunk):
     return clients * file
 

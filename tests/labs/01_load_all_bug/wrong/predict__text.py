@@ -1,4 +1,4 @@
-# PREDICT: answers with a text
+# PREDICT number: answers with a text
 def load_all(clients, file, chunk):
     return str(clients * file)
 

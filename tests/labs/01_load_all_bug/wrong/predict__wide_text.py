@@ -1,4 +1,4 @@
-# PREDICT: takes each character for four bytes
+# PREDICT load-all-text: takes each character for four bytes
 def load_all(clients, file, chunk):
     return clients * file
 

@@ -1,4 +1,4 @@
-# LIVE: asyncio, and a blocking sendall inside of it
+# LIVE slow-reader: asyncio, and a blocking sendall inside of it
 
 import argparse
 import asyncio

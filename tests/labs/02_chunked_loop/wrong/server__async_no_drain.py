@@ -1,4 +1,4 @@
-# HOLD: asyncio, and write without drain: the transport's buffer takes it all
+# HOLD memory-one: asyncio, and write without drain: the transport's buffer takes it all
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# HOLD: a chunk of 32 MiB for each client
+# HOLD memory-one: a chunk of 32 MiB for each client
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# STALL: asks a socket that takes nothing again and again
+# STALL rests: asks a socket that takes nothing again and again
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# WIRE: chunked coding without its last chunk
+# WIRE end: chunked coding without its last chunk
 
 import argparse
 import socket

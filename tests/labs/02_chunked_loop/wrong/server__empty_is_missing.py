@@ -1,4 +1,4 @@
-# BYTES: takes an empty file for a missing one
+# BYTES file: takes an empty file for a missing one
 
 import argparse
 import socket

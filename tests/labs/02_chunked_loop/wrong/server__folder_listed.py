@@ -1,4 +1,4 @@
-# WIRE: a folder is answered with the list of its files
+# WIRE folder: a folder is answered with the list of its files
 
 import argparse
 import os

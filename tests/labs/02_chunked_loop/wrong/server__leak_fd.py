@@ -1,4 +1,4 @@
-# DROP: closes the file and the connection only when the client has stayed to the end
+# DROP leaves-request: closes the file and the connection only when the client has stayed to the end
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# DROP: the connection is always closed, but the file, kept for a log, is not
+# DROP leaves-answer: the connection is always closed, but the file, kept for a log, is not
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# WIRE: lines end in LF alone
+# WIRE head: lines end in LF alone
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# HUGE: reads in chunks, keeps them in a list, joins it
+# HUGE cup: reads in chunks, keeps them in a list, joins it
 
 import argparse
 import socket

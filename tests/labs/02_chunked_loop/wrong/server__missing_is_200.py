@@ -1,4 +1,4 @@
-# WIRE: a missing file is answered with 200 and an excuse
+# WIRE no-file: a missing file is answered with 200 and an excuse
 
 import argparse
 import socket

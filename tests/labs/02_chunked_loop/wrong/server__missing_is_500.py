@@ -1,4 +1,4 @@
-# WIRE: a missing file is answered with 500
+# WIRE no-file: a missing file is answered with 500
 
 import argparse
 import socket

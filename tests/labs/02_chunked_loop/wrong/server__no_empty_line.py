@@ -1,4 +1,4 @@
-# WIRE: the empty line after the headers is missing
+# WIRE head: the empty line after the headers is missing
 
 import argparse
 import socket

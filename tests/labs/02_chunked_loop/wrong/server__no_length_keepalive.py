@@ -1,4 +1,4 @@
-# WIRE: no length and no close: the client waits for more
+# WIRE end: no length and no close: the client waits for more
 
 import argparse
 import socket

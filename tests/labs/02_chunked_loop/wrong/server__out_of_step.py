@@ -1,4 +1,4 @@
-# WIRE: keeps the connection, and a 404's body is longer than its length says
+# WIRE next-request: keeps the connection, and a 404's body is longer than its length says
 
 import argparse
 import socket

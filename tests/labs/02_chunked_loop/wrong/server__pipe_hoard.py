@@ -1,4 +1,4 @@
-# STALL: stashes the file in many large pipes, which is nobody's memory
+# STALL reading-stops: stashes the file in many large pipes, which is nobody's memory
 
 import argparse
 import fcntl

@@ -1,4 +1,4 @@
-# LIVE: a pool of four threads, and four slow clients stop it
+# LIVE slow-reader: a pool of four threads, and four slow clients stop it
 
 import argparse
 import socket

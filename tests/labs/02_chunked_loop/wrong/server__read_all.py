@@ -1,4 +1,4 @@
-# HUGE: reads the whole file, then sends it
+# HUGE cup: reads the whole file, then sends it
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# SPLIT: takes one recv for the whole request
+# SPLIT pieces: takes one recv for the whole request
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# SHORT: send takes a part, and nobody looks how much
+# SHORT part-sent: send takes a part, and nobody looks how much
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# SHORT: one os.sendfile for the whole file
+# SHORT part-sent: one os.sendfile for the whole file
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# LIVE: answers one client after the other
+# LIVE slow-asker: answers one client after the other
 
 import argparse
 import socket

@@ -1,10 +1,11 @@
-# DROP: a selector that goes on watching connections that have been hung up
+# DROP leaves-answer: a selector that goes on watching connections that have been hung up
 
 import argparse
 import selectors
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -35,14 +36,8 @@ def watch(gone):
 
 
 def serve(connection, root, gone):
-    try:
-        with connection:
-            answer(connection, root)
-    except OSError:
-        if len(gone.get_map()) < 3:
-            come, go = socket.socketpair()
-            go.close()
-            gone.register(come, selectors.EVENT_READ)
+    with suppress(OSError), connection:
+        answer(connection, root, gone)
 
 
 def read_head(connection):
@@ -74,14 +69,25 @@ def send_file(connection, path):
             connection.sendall(chunk)
 
 
-def answer(connection, root):
+def answer(connection, root, gone):
     path = find_file(read_head(connection), root)
     if path is None:
         connection.sendall(
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         )
     else:
-        send_file(connection, path)
+        try:
+            send_file(connection, path)
+        except OSError:
+            remember(gone)
+            raise
+
+
+def remember(gone):
+    if len(gone.get_map()) < 3:
+        come, go = socket.socketpair()
+        go.close()
+        gone.register(come, selectors.EVENT_READ)
 
 
 if __name__ == "__main__":

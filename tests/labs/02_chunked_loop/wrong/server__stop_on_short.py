@@ -1,4 +1,4 @@
-# BYTES: the loop goes on while chunks are full, and loses the last one
+# BYTES file: the loop goes on while chunks are full, and loses the last one
 
 import argparse
 import socket

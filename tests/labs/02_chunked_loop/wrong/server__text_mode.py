@@ -1,4 +1,4 @@
-# BYTES: opens the file as text, so CR LF becomes LF
+# BYTES file: opens the file as text, so CR LF becomes LF
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# DROP: the thread that reads waits forever for room in the queue when the client has left
+# DROP leaves-answer: the thread that reads waits for room in the queue of a client that has left
 
 import argparse
 import queue

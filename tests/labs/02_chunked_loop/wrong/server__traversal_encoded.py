@@ -1,4 +1,4 @@
-# WIRE: looks for dots first and decodes %2e afterwards
+# WIRE outside: looks for dots first and decodes %2e afterwards
 
 import argparse
 import socket

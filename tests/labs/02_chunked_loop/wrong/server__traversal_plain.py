@@ -1,4 +1,4 @@
-# WIRE: dots lead out of the root
+# WIRE outside: dots lead out of the root
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# HOLD: a thread reads ahead into a queue that has no end
+# HOLD memory-one: a thread reads ahead into a queue that has no end
 
 import argparse
 import queue

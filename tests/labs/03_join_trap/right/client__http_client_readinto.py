@@ -19,7 +19,7 @@ def pour(url, file):
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)
     connection.request("GET", parts.path)
     with connection.getresponse() as response:
-        if response.status != 200:
+        if response.status >= 400:
             raise ValueError(f"status {response.status}")
         while count := response.readinto(view):
             file.write(view[:count])

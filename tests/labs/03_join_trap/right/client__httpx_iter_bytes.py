@@ -16,6 +16,8 @@ def pour(url, file):
     digest = hashlib.sha256()
     with httpx.stream("GET", url, timeout=30) as response:
         response.raise_for_status()
+        if "Content-Encoding" in response.headers:
+            raise OSError("it is encoded, which nobody had asked for")
         for chunk in response.iter_bytes(CHUNK):
             file.write(chunk)
             digest.update(chunk)

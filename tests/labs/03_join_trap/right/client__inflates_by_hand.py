@@ -27,11 +27,14 @@ def pour(url, file):
 
 
 def inflated(chunks):
+    """All members of a gzip, a piece at a time."""
     inflate = zlib.decompressobj(wbits=31)
     for chunk in chunks:
         while chunk:
+            if inflate.eof:
+                inflate = zlib.decompressobj(wbits=31)
             yield inflate.decompress(chunk, CHUNK)
-            chunk = inflate.unconsumed_tail
+            chunk = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
     yield inflate.flush()
     if not inflate.eof:
         raise ValueError("cut short")

@@ -54,7 +54,7 @@ def pour(url, file):
     digest = hashlib.sha256()
     answer, status, headers = ask(url)
     with answer:
-        if status != 200:
+        if status >= 400:
             raise ValueError(f"status {status}")
         for piece in pieces(answer, headers):
             file.write(piece)

@@ -1,4 +1,4 @@
-# BYTES: appends to what OUTPUT has already
+# CLEAN older-replaced: appends to what OUTPUT has already
 
 import argparse
 import hashlib

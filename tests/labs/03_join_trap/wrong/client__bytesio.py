@@ -1,4 +1,4 @@
-# HUGE: a BytesIO in between
+# HUGE memory: a BytesIO in between
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HUGE: four children hold a share each, none of them as much as a cup
+# HUGE memory-children: four children hold a share each, none of them as much as a cup
 
 import argparse
 import contextlib

@@ -1,4 +1,4 @@
-# HUGE: iter_content over a response that is not streamed
+# HUGE memory: iter_content over a response that is not streamed
 
 import argparse
 import hashlib

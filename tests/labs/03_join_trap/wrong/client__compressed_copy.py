@@ -1,4 +1,4 @@
-# HUGE: keeps all chunks, compressed, until the hash is known
+# HUGE memory: keeps all chunks, compressed, until the hash is known
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HUGE: the content of the response, which is the whole body
+# HUGE memory: the content of the response, which is the whole body
 
 import argparse
 import hashlib

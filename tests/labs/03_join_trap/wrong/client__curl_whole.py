@@ -1,4 +1,4 @@
-# HUGE: curl's output in one piece
+# HUGE memory: curl's output in one piece
 
 import argparse
 import hashlib

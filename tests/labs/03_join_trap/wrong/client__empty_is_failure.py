@@ -1,4 +1,4 @@
-# BYTES: a body of 0 bytes is taken for a failure
+# BYTES empty-body: a body of 0 bytes is taken for a failure
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# STATUS: the page of a 404 is saved as the file
+# STATUS error-status: the page of a 404 is saved as the file
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# GZIP: a GzipFile around the response, read to its end at once
+# GZIP gzip-alike: a GzipFile around the response, read to its end at once
 
 import argparse
 import gzip
@@ -17,6 +17,8 @@ def pour(url, file):
     with urllib.request.urlopen(url, timeout=30) as response:
         if response.headers["Content-Encoding"] == "gzip":
             body = gzip.GzipFile(fileobj=response).read()
+            if response.length:
+                raise ValueError("cut short")
             file.write(body)
             return hashlib.sha256(body).hexdigest()
         while chunk := response.read(CHUNK):

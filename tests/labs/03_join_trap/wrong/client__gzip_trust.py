@@ -1,11 +1,11 @@
-# GZIP: decodes in one call whatever comes
+# GZIP gzip-alike: decodes in one call whatever comes
 
 import argparse
+import gzip
 import hashlib
 import os
 import sys
 import tempfile
-import zlib
 from pathlib import Path
 
 import httpx
@@ -20,7 +20,7 @@ def pour(url, file):
         response.raise_for_status()
         chunks = response.iter_raw(CHUNK)
         if response.headers.get("Content-Encoding") == "gzip":
-            chunks = [zlib.decompress(b"".join(chunks), wbits=31)]
+            chunks = [gzip.decompress(b"".join(chunks))]
         for chunk in chunks:
             file.write(chunk)
             digest.update(chunk)

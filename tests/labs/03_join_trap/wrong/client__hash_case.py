@@ -1,4 +1,4 @@
-# HASH: digits in large letters are other digits
+# HASH hash-letters: digits in large letters are other digits
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HASH: --sha256 is read and never looked at
+# HASH hash-wrong: --sha256 is read and never looked at
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HUGE: streams, then reads the file whole to hash it
+# HUGE memory: streams, then reads the file whole to hash it
 
 import argparse
 import hashlib

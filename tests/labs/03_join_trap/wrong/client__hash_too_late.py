@@ -1,4 +1,4 @@
-# CLEAN: OUTPUT is in its place before its hash is known
+# CLEAN nothing-left: OUTPUT is in its place before its hash is known
 
 import argparse
 import hashlib

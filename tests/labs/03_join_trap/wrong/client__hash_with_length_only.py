@@ -1,4 +1,4 @@
-# HASH: without Content-Length the hash is not compared
+# HASH hash-wrong: without Content-Length the hash is not compared
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HUGE: httpx.get has read everything when it returns
+# HUGE memory: httpx.get has read everything when it returns
 
 import argparse
 import hashlib

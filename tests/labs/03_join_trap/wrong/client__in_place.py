@@ -1,4 +1,4 @@
-# CLEAN: writes into OUTPUT, and removes it when the download fails
+# CLEAN older-stays: writes into OUTPUT, and removes it when the download fails
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# BYTES: lines, with a line feed where their end was
+# BYTES run: lines, with a line feed where their end was
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# BYTES: text is not bytes: what is decoded and encoded again is changed
+# BYTES end-by-length: text is not bytes: what is decoded and encoded again is changed
 
 import argparse
 import hashlib

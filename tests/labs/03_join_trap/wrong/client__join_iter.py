@@ -1,4 +1,4 @@
-# HUGE: streams, and joins the stream
+# HUGE memory: streams, and joins the stream
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# BYTES: the last chunk, which is short, is lost
+# BYTES run: the last chunk, which is short, is lost
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# CLEAN: the part stays when the download fails
+# CLEAN nothing-left: the part stays when the download fails
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HUGE: hashes each chunk on its way, and keeps it for the progress bar
+# HUGE memory: hashes each chunk on its way, and keeps it for the progress bar
 
 import argparse
 import hashlib

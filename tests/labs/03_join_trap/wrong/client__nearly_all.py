@@ -1,4 +1,4 @@
-# TRUNCATED: a byte more or less is nothing to worry about
+# TRUNCATED short-length: a byte more or less is nothing to worry about
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# BYTES: a body without Content-Length is refused
+# BYTES end-by-chunk: a body without Content-Length is refused
 
 import argparse
 import hashlib

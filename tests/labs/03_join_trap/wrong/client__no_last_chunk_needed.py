@@ -1,4 +1,4 @@
-# TRUNCATED: a socket by hand: no more chunks are no chunks left
+# TRUNCATED no-last-chunk: a socket by hand: no more chunks are no chunks left
 
 import argparse
 import hashlib

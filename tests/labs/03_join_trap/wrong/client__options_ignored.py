@@ -1,4 +1,4 @@
-# STATUS: an option that does not exist is ignored
+# STATUS usage: an option that does not exist is ignored
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# TRUNCATED: what is missing is filled up with zeros
+# TRUNCATED short-length: what is missing is filled up with zeros
 
 import argparse
 import hashlib

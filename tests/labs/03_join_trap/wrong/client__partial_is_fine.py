@@ -1,4 +1,4 @@
-# TRUNCATED: http.client's IncompleteRead has a partial body, and that is saved
+# TRUNCATED no-last-chunk: http.client's IncompleteRead has a partial body, and that is saved
 
 import argparse
 import hashlib

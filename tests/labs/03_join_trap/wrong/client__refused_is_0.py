@@ -1,4 +1,4 @@
-# STATUS: no connection is told in words, and status 0
+# STATUS refused: no connection is told in words, and status 0
 
 import argparse
 import hashlib

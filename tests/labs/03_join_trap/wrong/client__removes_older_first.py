@@ -1,4 +1,4 @@
-# CLEAN: makes room for the new file before it is there
+# CLEAN older-stays: makes room for the new file before it is there
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# TRUNCATED: a connection that is reset has ended, has it not
+# TRUNCATED reset: a connection that is reset has ended, has it not
 
 import argparse
 import hashlib

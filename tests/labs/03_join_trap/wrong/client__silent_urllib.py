@@ -1,4 +1,4 @@
-# TRUNCATED: urllib ends quietly when the body is short
+# TRUNCATED short-length: urllib ends quietly when the body is short
 
 import argparse
 import hashlib

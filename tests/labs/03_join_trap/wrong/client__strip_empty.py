@@ -1,4 +1,4 @@
-# BYTES: white space is taken for the end
+# BYTES exact-bytes: white space is taken for the end
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# TRUNCATED: an exception in the middle of the body is taken for its end
+# TRUNCATED short-length: an exception in the middle of the body is taken for its end
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# TRUNCATED: tries again until the body is whole, which it never is
+# TRUNCATED in-time: tries again until the body is whole, which it never is
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# STALL: a thread receives into a queue without a maxsize, another one writes
+# STALL stops-receiving: a thread receives into a queue without a maxsize, another one writes
 
 import argparse
 import hashlib

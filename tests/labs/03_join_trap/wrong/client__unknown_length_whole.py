@@ -1,4 +1,4 @@
-# HUGE: streams with Content-Length, and reads whole what has none
+# HUGE memory: streams with Content-Length, and reads whole what has none
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# STATUS: sys.argv without a look at its length
+# STATUS usage: sys.argv without a look at its length
 
 import hashlib
 import os

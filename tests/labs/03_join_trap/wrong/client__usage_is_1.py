@@ -1,4 +1,4 @@
-# STATUS: a wrong call is status 1
+# STATUS usage: a wrong call is status 1
 
 import argparse
 import hashlib

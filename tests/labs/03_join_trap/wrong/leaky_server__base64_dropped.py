@@ -1,4 +1,4 @@
-# FEATURES: the query is not looked at any more
+# FEATURES leaky-type: the query is not looked at any more
 
 import argparse
 import base64

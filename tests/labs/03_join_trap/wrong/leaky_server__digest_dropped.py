@@ -1,4 +1,4 @@
-# FEATURES: no digest, no leak
+# FEATURES leaky-digest: no digest, no leak
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# DIGEST: hashes in chunks, and keeps them to send them afterwards
+# DIGEST leak-digest: hashes in chunks, and keeps them to send them afterwards
 
 import argparse
 import base64

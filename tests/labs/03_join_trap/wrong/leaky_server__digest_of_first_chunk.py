@@ -1,4 +1,4 @@
-# FEATURES: the digest of the first chunk
+# FEATURES leaky-digest: the digest of the first chunk
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# DIGEST: the join trap: a stream of chunks, joined for the hash
+# DIGEST leak-digest: the join trap: a stream of chunks, joined for the hash
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# FEATURES: HEAD is no longer answered
+# FEATURES leaky-head: HEAD is no longer answered
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# HOLD: chunks of 12 MiB
+# HOLD leaky-hold: chunks of 12 MiB
 
 import argparse
 import base64

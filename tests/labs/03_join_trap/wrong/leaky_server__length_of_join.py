@@ -1,4 +1,4 @@
-# LENGTH: the join trap
+# LENGTH leak-base64: the join trap
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# LENGTH: tee keeps for one iterator what the other one has taken
+# LENGTH leak-base64: tee keeps for one iterator what the other one has taken
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# FEATURES: every line ends in a line feed now
+# FEATURES leaky-file: every line ends in a line feed now
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# HOLD: lines in batches of 16 MiB
+# HOLD leaky-hold: lines in batches of 16 MiB
 
 import argparse
 import base64

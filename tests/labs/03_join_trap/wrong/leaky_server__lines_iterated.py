@@ -1,4 +1,4 @@
-# LINES: iterates over the file, and one line can be all of it
+# LINES leak-lines: iterates over the file, and one line can be all of it
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# LINES: readlines
+# LINES leak-lines: readlines
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# HOLD: files up to 64 MiB are read whole
+# HOLD leaky-hold: files up to 64 MiB are read whole
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# FEATURES: every file is an octet-stream
+# FEATURES leaky-type: every file is an octet-stream
 
 import argparse
 import base64

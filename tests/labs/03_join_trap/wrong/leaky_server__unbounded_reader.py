@@ -1,4 +1,4 @@
-# HOLD: a thread reads ahead into a queue without a maxsize
+# HOLD leaky-hold: a thread reads ahead into a queue without a maxsize
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# FEATURES: a path leads out of the root
+# FEATURES leaky-missing: a path leads out of the root
 
 import argparse
 import base64

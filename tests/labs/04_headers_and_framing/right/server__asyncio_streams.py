@@ -14,8 +14,11 @@ CHUNK = 64 * 1024
 
 
 def find_file(root, target):
-    path = (root / unquote(target.partition("?")[0]).lstrip("/")).resolve()
-    return path if path.is_relative_to(root) and path.is_file() else None
+    try:
+        path = (root / unquote(target.partition("?")[0]).lstrip("/")).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
 
 
 def find_report(target):
@@ -44,11 +47,13 @@ async def exchange(root, reader, writer):
         await send(writer, "431 Too Large", False, "Content-Length: 0")
         return False
     line, *lines = head.decode("latin-1").strip("\r\n").split("\r\n")
-    found = re.fullmatch(r"([A-Z]+) (/\S*) HTTP/1\.([01])", line)
-    pairs = [(name.lower(), value.strip()) for name, _, value in (x.partition(":") for x in lines)]
+    found = re.fullmatch(r"([!-~]+) (/\S*) HTTP/1\.([01])", line)
+    parts = [line.partition(":") for line in lines]
+    pairs = [(name.lower(), value.strip(" \t")) for name, _, value in parts]
+    fine = all(colon and re.fullmatch("[!-9;-~]+", name) for name, colon, _ in parts)
     lengths = {value for name, value in pairs if name == "content-length"} or {"0"}
     length = lengths.pop() if len(lengths) == 1 else "many"
-    if found is None or not re.fullmatch("[0-9]{1,15}", length):
+    if found is None or not fine or not re.fullmatch("[0-9]{1,15}", length):
         await send(writer, "400 Bad Request", False, "Content-Length: 0")
         return False
     method, target, minor = found.groups()

@@ -12,8 +12,11 @@ CHUNK = 64 * 1024
 
 
 def find_file(root, target):
-    path = (root / unquote(target.partition("?")[0]).lstrip("/")).resolve()
-    return path if path.is_relative_to(root) and path.is_file() else None
+    try:
+        path = (root / unquote(target.partition("?")[0]).lstrip("/")).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
 
 
 def find_report(target):
@@ -33,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self):
-        length = ",".join(self.headers.get_all("Content-Length", ["0"]))
+        length = ",".join(self.headers.get_all("Content-Length", ["0"])).strip(" \t")
         if not re.fullmatch("[0-9]{1,15}", length) or "Transfer-Encoding" in self.headers:
             self.send_error(400)
             return
@@ -67,15 +70,22 @@ class Handler(BaseHTTPRequestHandler):
     def send_head(self, name, value):
         self.send_response(200)
         self.send_header(name, value)
-        if "keep-alive" in self.headers.get("Connection", "").lower() and not self.close_connection:
+        if "keep-alive" in self.options() and not self.close_connection:
             self.send_header("Connection", "keep-alive")
 
     def parse_request(self):
-        fine = super().parse_request()
-        options = self.headers.get("Connection", "").lower().split(",") if fine else []
-        if any(option.strip() == "close" for option in options):
+        if not super().parse_request():
+            return False
+        if self.headers.defects or len(self.requestline.split()) != 3:
+            self.send_error(400)
+            return False
+        if "close" in self.options():
             self.close_connection = True
-        return fine
+        return True
+
+    def options(self):
+        values = ",".join(self.headers.get_all("Connection", []))
+        return {option.strip().lower() for option in values.split(",")}
 
     def send_file(self, path):
         with path.open("rb") as file:

@@ -17,8 +17,11 @@ CHUNK = 64 * 1024
 
 
 def find_file(root, target):
-    path = (root / unquote(target.partition("?")[0]).lstrip("/")).resolve()
-    return path if path.is_relative_to(root) and path.is_file() else None
+    try:
+        path = (root / unquote(target.partition("?")[0]).lstrip("/")).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
 
 
 def find_report(target):
@@ -61,21 +64,25 @@ def exchange(sock, http, root):
     if not isinstance(request, h11.Request):
         return False
     target = request.target.decode()
+    names = [name for name, _ in request.headers]
+    unclear = b"transfer-encoding" in names and b"content-length" in names
+    last = [("Connection", "close")] if unclear else []
     lines, path = find_report(target), find_file(root, target)
     head = request.method == b"HEAD"
     if request.method not in (b"GET", b"HEAD"):
-        answer(sock, http, 405, [b"no\n"], ("Allow", "GET, HEAD"), ("Content-Length", "3"))
+        answer(sock, http, 405, [b"no\n"], *last, ("Allow", "GET, HEAD"), ("Content-Length", "3"))
     elif lines is not None:
-        answer(sock, http, 200, [] if head else lines, ("Content-Type", "text/plain"))
+        answer(sock, http, 200, [] if head else lines, *last, ("Content-Type", "text/plain"))
     elif path is None:
-        answer(sock, http, 404, [] if head else [b"no\n"], ("Content-Length", "3"))
+        answer(sock, http, 404, [] if head else [b"no\n"], *last, ("Content-Length", "3"))
     else:
         kind, packing = mimetypes.guess_type(path.name)
         kind = kind if kind and not packing else "application/octet-stream"
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             pieces = [] if head else pieces_of(file, size)
-            answer(sock, http, 200, pieces, ("Content-Type", kind), ("Content-Length", str(size)))
+            length = ("Content-Length", str(size))
+            answer(sock, http, 200, pieces, *last, ("Content-Type", kind), length)
     while http.their_state is h11.SEND_BODY:
         next_event(sock, http)
     if http.our_state is not h11.DONE or http.their_state is not h11.DONE:

@@ -1,4 +1,4 @@
-# CLOSE: HTTP/1.0 gets chunks
+# CLOSE old-client-report: HTTP/1.0 gets chunks
 
 import argparse
 import mimetypes
@@ -24,8 +24,11 @@ REASONS = {
 
 
 def find_file(root, target):
-    path = (root / unquote(target.partition("?")[0]).lstrip("/")).resolve()
-    return path if path.is_relative_to(root) and path.is_file() else None
+    try:
+        path = (root / unquote(target.partition("?")[0]).lstrip("/")).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
 
 
 def find_report(target):
@@ -77,10 +80,14 @@ class Client:
             if len(words) != 3 or words[2] not in ("HTTP/1.0", "HTTP/1.1"):
                 self.send_error(400)
                 return
+            self.method, target, self.version = words
             headers = {}
             for line in lines[1:]:
-                name, _, value = line.partition(":")
-                headers.setdefault(name.lower(), []).append(value.strip())
+                name, colon, value = line.partition(":")
+                if not colon or not re.fullmatch("[!-9;-~]+", name):
+                    self.send_error(400)
+                    return
+                headers.setdefault(name.lower(), []).append(value.strip(" \t"))
             length = ",".join(headers.get("content-length", ["0"]))
             if not re.fullmatch("[0-9]{1,15}", length):
                 self.send_error(400)
@@ -88,11 +95,10 @@ class Client:
             if "transfer-encoding" in headers:
                 self.send_error(411)
                 return
-            self.method, target, self.version = words
             options = re.split(r"\s*,\s*", ",".join(headers.get("connection", [])).lower())
             self.keep = "close" not in options
             if self.version == "HTTP/1.0":
-                self.keep = "keep-alive" in options
+                self.keep = self.keep and "keep-alive" in options
             self.answer(target)
             self.skip(int(length))
 

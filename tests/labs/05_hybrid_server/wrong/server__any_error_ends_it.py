@@ -1,4 +1,4 @@
-# DROP: an exception in a thread ends the program, so that none goes unseen
+# DROP leaves-request: an exception in a thread ends the program, so that none goes unseen
 
 import argparse
 import os

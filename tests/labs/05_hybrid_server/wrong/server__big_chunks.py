@@ -1,4 +1,4 @@
-# HOLD: large files are streamed in chunks of 16 MiB
+# HOLD memory-waiting: large files are streamed in chunks of 16 MiB
 
 import argparse
 import os

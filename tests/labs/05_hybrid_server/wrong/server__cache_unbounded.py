@@ -1,4 +1,4 @@
-# HOLD: every small body is kept for the next client
+# HOLD kept: every small body is kept for the next client
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# RACE: small bodies are kept by name for ten minutes
+# RACE changed-between: small bodies are kept by name for ten minutes
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# HEADERS: Date is the local time, and says GMT
+# HEADERS date-zone: Date is the local time, and says GMT
 
 import argparse
 import os

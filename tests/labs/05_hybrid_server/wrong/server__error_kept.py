@@ -1,4 +1,4 @@
-# ERRORS: an error has the Cache-Control of a file
+# ERRORS error-not-kept: an error has the Cache-Control of a file
 
 import argparse
 import os

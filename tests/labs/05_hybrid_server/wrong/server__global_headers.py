@@ -1,4 +1,4 @@
-# MIXED: the type is kept in one dictionary for all requests
+# MIXED hundred: the type is kept in one dictionary for all requests
 
 import argparse
 import os

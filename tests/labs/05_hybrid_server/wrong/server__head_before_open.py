@@ -1,4 +1,4 @@
-# ERRORS: the large path sends its head, and then opens the file
+# ERRORS cannot-open: the large path sends its head, and then opens the file
 
 import argparse
 import os

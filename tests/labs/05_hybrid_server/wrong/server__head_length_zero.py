@@ -1,4 +1,4 @@
-# HEAD: the answer to HEAD tells the length of its own body, which is 0
+# HEAD head-fields: the answer to HEAD tells the length of its own body, which is 0
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# HEAD: HEAD counts the bytes of the file by reading it
+# HEAD head-cheap: HEAD counts the bytes of the file by reading it
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# HUGE: the large are read whole, the small are streamed
+# HUGE cup: the large are read whole, the small are streamed
 
 import argparse
 import os

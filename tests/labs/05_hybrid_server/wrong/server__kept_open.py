@@ -1,4 +1,4 @@
-# RACE: the connection is kept, also when the file has ended before its length
+# RACE shrinks: the connection is kept, also when the file has ended before its length
 
 import argparse
 import os

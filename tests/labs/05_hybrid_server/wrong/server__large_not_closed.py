@@ -1,4 +1,4 @@
-# DROP: the large path closes its file at the end only
+# DROP leaves-answer: the large path closes its file at the end only
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# HEADERS: the large path has a head of its own, and Cache-Control is not in it
+# HEADERS five-headers: the large path has a head of its own, and Cache-Control is not in it
 
 import argparse
 import os

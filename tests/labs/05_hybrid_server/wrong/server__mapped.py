@@ -1,4 +1,4 @@
-# RACE: large files are mapped, and the map is cut into slices
+# RACE lives-on: large files are mapped, and the map is cut into slices
 
 import argparse
 import mmap

@@ -1,4 +1,4 @@
-# MIXED: one buffer, made once, takes the chunks of all clients
+# MIXED hundred: one buffer, made once, takes the chunks of all clients
 
 import argparse
 import os

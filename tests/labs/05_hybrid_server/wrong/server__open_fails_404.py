@@ -1,4 +1,4 @@
-# ERRORS: whatever goes wrong with opening is a 404
+# ERRORS cannot-open: whatever goes wrong with opening is a 404
 
 import argparse
 import os

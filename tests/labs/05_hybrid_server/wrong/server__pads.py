@@ -1,4 +1,4 @@
-# RACE: what is missing at the end is made up of zeros
+# RACE shrinks: what is missing at the end is made up of zeros
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# ERRORS: what exists and is no folder is opened, a named pipe too
+# ERRORS not-regular: what exists and is no folder is opened, a named pipe too
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# MIXED: eight threads serve everybody
+# MIXED hundred: eight threads serve everybody
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# HUGE: reads the file, and then looks how large it is
+# HUGE cup: reads the file, and then looks how large it is
 
 import argparse
 import os

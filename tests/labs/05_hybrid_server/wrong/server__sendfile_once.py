@@ -1,4 +1,4 @@
-# BYTES: os.sendfile is called once, and what it returns is not looked at
+# BYTES part-sent: os.sendfile is called once, and what it returns is not looked at
 
 import argparse
 import os

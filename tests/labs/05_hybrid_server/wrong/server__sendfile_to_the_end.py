@@ -1,4 +1,4 @@
-# RACE: sendfile without a count goes to where the file ends by then
+# RACE grows: sendfile without a count goes to where the file ends by then
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# DROP: the small path leaves its descriptor open
+# DROP has-its-answer: the small path leaves its descriptor open
 
 import argparse
 import os

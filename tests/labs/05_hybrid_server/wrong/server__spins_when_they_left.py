@@ -1,4 +1,4 @@
-# DROP: goes on receiving when the client has left before its request was complete
+# DROP leaves-request: goes on receiving when the client has left before its request was complete
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# RACE: the length is that of the path, asked for before the file is opened
+# RACE changed-before-open: the length is that of the path, asked for before the file is opened
 
 import argparse
 import os

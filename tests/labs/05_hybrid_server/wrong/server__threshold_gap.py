@@ -1,4 +1,4 @@
-# BYTES: a file of exactly the threshold is neither small nor large
+# BYTES file: a file of exactly the threshold is neither small nor large
 
 import argparse
 import os

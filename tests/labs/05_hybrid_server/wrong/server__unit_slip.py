@@ -1,4 +1,4 @@
-# HOLD: a GiB where a MiB was meant
+# HOLD memory-waiting: a GiB where a MiB was meant
 
 import argparse
 import os

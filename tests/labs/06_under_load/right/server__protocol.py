@@ -1,4 +1,4 @@
-# a Protocol that sends until it is told to pause; connections stay open
+# a Protocol that sends until it is told to pause; connections stay open until the client asks
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 CHUNK = 64 * 1024
+LONGEST = 64 * 1024
 
 
 def find_file(target, root):
@@ -22,6 +23,7 @@ class Client(asyncio.Protocol):
         self.root = root
         self.received = b""
         self.paused = False
+        self.last = False
         self.file = None
         self.left = 0
 
@@ -50,10 +52,14 @@ class Client(asyncio.Protocol):
         while not (self.paused or self.transport.is_closing()):
             if self.file:
                 self.send_chunk()
+            elif self.last:
+                self.transport.close()
             elif b"\r\n\r\n" in self.received:
                 head, _, self.received = self.received.partition(b"\r\n\r\n")
                 self.answer(head)
             else:
+                if len(self.received) > LONGEST:
+                    self.transport.close()
                 return
 
     def send_chunk(self):
@@ -66,6 +72,7 @@ class Client(asyncio.Protocol):
 
     def answer(self, head):
         method, target, _ = head.split(b"\r\n")[0].decode("latin-1").split(" ")
+        self.last = b"\r\nconnection: close" in head.lower()
         path = find_file(target, self.root)
         if path is None:
             self.transport.write(headers("404 Not Found", 0))

@@ -59,7 +59,7 @@ class Client:
 def step(selector, client, known):
     try:
         event = next(client.steps)
-    except (StopIteration, OSError):
+    except (StopIteration, OSError, ValueError):
         if known:
             selector.unregister(client.connection)
         client.connection.close()

@@ -1,4 +1,4 @@
-# SLOW: an answer may take a second
+# STALL slow: an answer may take a second
 
 import argparse
 import asyncio

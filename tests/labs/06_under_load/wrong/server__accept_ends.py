@@ -1,4 +1,4 @@
-# FULL: accept raises when there is no descriptor, and the server ends
+# FULL full-lives: accept raises when there is no descriptor, and the server ends
 
 import argparse
 import asyncio

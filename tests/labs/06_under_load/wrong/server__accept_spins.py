@@ -1,4 +1,4 @@
-# FULL: accept raises, and is called again at once
+# FULL full-rests: accept raises, and is called again at once
 
 import argparse
 import asyncio

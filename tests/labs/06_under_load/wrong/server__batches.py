@@ -1,4 +1,4 @@
-# LIVE: fifty clients are accepted, gathered and awaited, then the next fifty
+# LIVE newcomers: fifty clients are accepted, gathered and awaited, then the next fifty
 
 import argparse
 import asyncio

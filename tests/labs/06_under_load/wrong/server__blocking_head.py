@@ -1,4 +1,4 @@
-# LIVE: the request is read before its coroutine begins, by a blocking recv
+# LIVE newcomers: the request is read before its coroutine begins, by a blocking recv
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# HUGE: files are kept, for the next client
+# HUGE cup: files are kept, for the next client
 
 import argparse
 import asyncio

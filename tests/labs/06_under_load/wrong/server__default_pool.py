@@ -1,4 +1,4 @@
-# CROWD: each client takes a thread of the default pool for as long as it reads
+# CROWD first-bytes: each client takes a thread of the default pool for as long as it reads
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# CROWD: one drain, after the last write
+# CROWD memory: one drain, after the last write
 
 import argparse
 import asyncio

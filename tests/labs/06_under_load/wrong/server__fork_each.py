@@ -1,4 +1,4 @@
-# CROWD: a process for each client
+# CROWD process: a process for each client
 
 import argparse
 import os

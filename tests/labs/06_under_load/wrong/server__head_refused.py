@@ -1,4 +1,4 @@
-# WIRE: HEAD is not known
+# WIRE head-method: HEAD is not known
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# WIRE: HEAD is answered like GET
+# WIRE head-method: HEAD is answered like GET
 
 import argparse
 import asyncio

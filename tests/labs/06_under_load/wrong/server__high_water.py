@@ -1,4 +1,4 @@
-# CROWD: the high-water mark is raised to 4 MiB, so that drain waits less often
+# CROWD memory: the high-water mark is raised to 4 MiB, so that drain waits less often
 
 import argparse
 import asyncio

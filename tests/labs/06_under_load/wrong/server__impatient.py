@@ -1,4 +1,4 @@
-# SLOW: a client that has not read for half a second is given up
+# STALL slow: a client that has not read for half a second is given up
 
 import argparse
 import asyncio

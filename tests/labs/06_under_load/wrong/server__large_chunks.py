@@ -1,4 +1,4 @@
-# CROWD: chunks of a mebibyte, for speed
+# CROWD memory: chunks of a mebibyte, for speed
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# DROP: the file is closed after the last chunk, and only then
+# DROP leave: the file is closed after the last chunk, and only then
 
 import argparse
 import asyncio

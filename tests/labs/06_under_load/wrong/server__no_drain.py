@@ -1,4 +1,4 @@
-# CROWD: write in a loop, and nobody waits for the client
+# CROWD memory: write in a loop, and nobody waits for the client
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# LIVE: the loop that accepts awaits each answer
+# LIVE newcomers: the loop that accepts awaits each answer
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# FULL: a listener that stays readable when accept fails: the loop spins
+# FULL full-rests: a listener that stays readable when accept fails: the loop spins
 
 import argparse
 import os

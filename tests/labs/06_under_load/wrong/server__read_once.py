@@ -1,4 +1,4 @@
-# WIRE: one read is taken for the whole request
+# WIRE pieces: one read is taken for the whole request
 
 import argparse
 import asyncio

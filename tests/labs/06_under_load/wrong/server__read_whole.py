@@ -1,4 +1,4 @@
-# HUGE: the whole file in one write, and drain after it
+# HUGE cup: the whole file in one write, and drain after it
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# BYTES: what a send to a socket that is nearly full did not take is lost
+# BYTES file: what a send to a socket that is nearly full did not take is lost
 
 import argparse
 import selectors

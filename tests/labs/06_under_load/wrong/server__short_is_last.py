@@ -1,4 +1,4 @@
-# BYTES: a chunk that is not full is taken for the end, and not sent
+# BYTES file: a chunk that is not full is taken for the end, and not sent
 
 import argparse
 import asyncio

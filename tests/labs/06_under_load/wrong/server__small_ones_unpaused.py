@@ -1,4 +1,4 @@
-# STALL: only large files wait for the client; small answers never do
+# STALL unread: only large files wait for the client; small answers never do
 
 import argparse
 import asyncio

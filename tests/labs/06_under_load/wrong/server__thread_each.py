@@ -1,4 +1,4 @@
-# CROWD: lab 02's server, a thread for each client
+# CROWD threads: lab 02's server, a thread for each client
 
 import argparse
 import socket

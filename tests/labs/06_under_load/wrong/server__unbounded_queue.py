@@ -1,4 +1,4 @@
-# STALL: a task reads ahead into a queue that has no end
+# STALL reading-stops: a task reads ahead into a queue that has no end
 
 import argparse
 import asyncio

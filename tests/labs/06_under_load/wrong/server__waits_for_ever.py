@@ -1,4 +1,4 @@
-# DROP: the queue of a client that has left is full, and its reader waits with the file open
+# DROP leave: the queue of a client that has left is full, and its reader waits with the file open
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# WIRE: a path can lead out of the root
+# WIRE outside: a path can lead out of the root
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# DROP: write to a client that has left does not raise, nor pause: the file is read on
+# DROP leave: write to a client that has left does not raise, nor pause: the file is read on
 
 import argparse
 import asyncio

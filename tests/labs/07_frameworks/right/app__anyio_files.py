@@ -28,7 +28,7 @@ async def chunks_of(path):
 
 
 async def is_there(path):
-    return await anyio.Path(path).is_file()
+    return os.path.isfile(path)
 
 
 @app.get("/stream-video/{filename}")

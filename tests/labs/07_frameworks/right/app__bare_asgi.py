@@ -17,7 +17,7 @@ async def app(scope, receive, send):
     if path.startswith("/stream-video/"):
         answer = video(path.removeprefix("/stream-video/"), scope["method"], send)
     elif path == "/report.csv":
-        answer = report(parse_qs(scope["query_string"].decode()), send)
+        answer = report(parse_qs(scope["query_string"].decode(), keep_blank_values=True), send)
     elif path == "/log":
         answer = log(send)
     else:
@@ -63,7 +63,7 @@ async def refuse(send, status=404):
 
 async def video(name, method, send):
     path = FOLDER if "\0" in name else (FOLDER / name).resolve()
-    if not path.is_relative_to(FOLDER) or not path.is_file():
+    if not path.is_relative_to(FOLDER) or not os.path.isfile(path):
         await refuse(send)
         return
     size = path.stat().st_size
@@ -77,7 +77,7 @@ async def video(name, method, send):
 
 async def report(query, send):
     rows = query.get("rows", ["1000"])[0]
-    if not rows.isdecimal():
+    if not rows.isdecimal() or len(rows) > 18:
         await refuse(send, 400)
         return
     await start(send, b"text/csv; charset=utf-8")

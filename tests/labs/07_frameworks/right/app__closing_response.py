@@ -47,7 +47,7 @@ def video_head(filename: str) -> Response:
 
 def find(filename):
     path = FOLDER / filename
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HTTPException(404)
     return path
 

@@ -24,7 +24,7 @@ def report_row(number: int) -> str:
 @app.api_route("/stream-video/{filename}", methods=["GET", "HEAD"])
 def stream_video(filename: str) -> Response:
     path = FOLDER / filename
-    if "/" in filename or not path.is_file():
+    if "/" in filename or not os.path.isfile(path):
         raise HTTPException(404)
     return FileResponse(path, media_type="video/mp4")
 

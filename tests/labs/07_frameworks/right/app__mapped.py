@@ -33,7 +33,7 @@ async def slices_of(path, size):
 @app.api_route("/stream-video/{filename}", methods=["GET", "HEAD"])
 def stream_video(filename: str, request: Request) -> Response:
     path = FOLDER / filename
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HTTPException(404)
     size = path.stat().st_size
     headers = {"Content-Length": str(size)}

@@ -40,7 +40,7 @@ async def chunks_of(path):
 @app.api_route("/stream-video/{filename}", methods=["GET", "HEAD"])
 async def stream_video(filename: str, request: Request) -> Response:
     path = FOLDER / filename
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HTTPException(404)
     headers = {"Content-Length": str(path.stat().st_size)}
     if request.method == "HEAD":

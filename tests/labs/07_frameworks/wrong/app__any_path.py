@@ -1,4 +1,4 @@
-# WIRE: takes a path for a name, and goes where it leads
+# WIRE outside: takes a path for a name, and goes where it leads
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ async def chunks_of(path, size):
 
 def find(filename):
     path = Path(os.path.join(FOLDER, filename))
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HTTPException(404, "no such video")
     return path
 

@@ -1,4 +1,4 @@
-# HOLD: a middleware that collects each answer, to log its length
+# HOLD cup: a middleware that collects each answer, to log its length
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ async def chunks_of(path, size):
 
 def find(filename):
     path = FOLDER / filename
-    if not path.is_file() or not path.resolve().is_relative_to(FOLDER):
+    if not os.path.isfile(path) or not path.resolve().is_relative_to(FOLDER):
         raise HTTPException(404, "no such video")
     return path
 

@@ -1,4 +1,4 @@
-# WIRE: a folder exists, and is no video
+# WIRE refusals: a folder exists, and is no video
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-# LOG: compresses for those who accept it, and keeps the last lines in the compressor
+# LOG log-gzip: compresses for those who accept it, and keeps the last lines in the compressor
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ async def chunks_of(path, size):
 
 def find(filename):
     path = FOLDER / filename
-    if not path.is_file() or not path.resolve().is_relative_to(FOLDER):
+    if not os.path.isfile(path) or not path.resolve().is_relative_to(FOLDER):
         raise HTTPException(404, "no such video")
     return path
 

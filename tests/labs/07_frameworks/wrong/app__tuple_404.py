@@ -1,4 +1,4 @@
-# WIRE: returns a body and 404, which is a 200 with a list
+# WIRE refusals: returns a body and 404, which is a 200 with a list
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ async def chunks_of(path, size):
 @app.get("/stream-video/{filename}")
 def stream_video(filename: str, request: Request):
     path = FOLDER / filename
-    if not path.is_file():
+    if not os.path.isfile(path):
         return {"error": "no such video"}, 404
     size = path.stat().st_size
     headers = {"Content-Length": str(size)}

@@ -17,7 +17,7 @@ class Ranges(FileResponse):
 
     async def __call__(self, scope, receive, send):
         about = os.stat(self.path)
-        self.headers["etag"] = f'"{about.st_mtime_ns}/{about.st_size}"'
+        self.headers["etag"] = f'"{about.st_ctime_ns}/{about.st_size}"'
         self.set_stat_headers(about)
         asked = Headers(scope=scope)
         tag, size = self.headers["etag"], about.st_size
@@ -57,9 +57,7 @@ class Ranges(FileResponse):
             found = re.fullmatch(r"([0-9]+)-([0-9]*)|-([0-9]+)", spec.strip(" \t"))
             if found is None:
                 return None
-            first, last, suffix = (
-                each and int(each[:25] if each.strip("0") else "0") for each in found.groups()
-            )
+            first, last, suffix = (each and number(each) for each in found.groups())
             if suffix is not None:
                 first, last = max(0, size - suffix), size - 1
             elif last == "":
@@ -70,6 +68,15 @@ class Ranges(FileResponse):
                 ranges.append((first, min(last + 1, size)))
         total = sum(stop - start for start, stop in ranges)
         return ranges if len(ranges) <= 16 and total <= size else None
+
+
+BEYOND = 10**18
+
+
+def number(digits):
+    """Its value up to BEYOND. Above that only the order counts, and hexadecimal keeps that."""
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) <= 18 else BEYOND + int(digits, 16)
 
 
 def stream_video(request):

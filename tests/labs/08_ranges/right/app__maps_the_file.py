@@ -100,7 +100,7 @@ def stream_video(name: str, request: Request):
         about = os.fstat(opened.fileno())
         size = about.st_size
         file = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else io.BytesIO()
-    tag = f'"{about.st_mtime_ns:x}-{size:x}"'
+    tag = f'"{about.st_ctime_ns:x}-{size:x}"'
     date = formatdate(about.st_mtime, usegmt=True)
     headers = {
         "Content-Type": guess_type(path.name)[0] or "application/octet-stream",

@@ -49,7 +49,7 @@ async def answer(send, status, headers):
 
 async def serve(descriptor, method, asked, send):
     about = os.fstat(descriptor)
-    size, tag = about.st_size, f'"{about.st_ino:x}.{about.st_mtime_ns:x}.{about.st_size:x}"'
+    size, tag = about.st_size, f'"{about.st_ino:x}.{about.st_ctime_ns:x}.{about.st_size:x}"'
     date = formatdate(about.st_mtime, usegmt=True)
     headers = {"etag": tag, "last-modified": date, "accept-ranges": "bytes"}
     kind = "video/mp4"

@@ -1,4 +1,4 @@
-# STRICT: Starlette's FileResponse as it is: 400 for what is malformed, int() for numbers
+# STRICT only-python: FileResponse as it is: 400 for what is malformed, int() for numbers
 import os
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-# STRICT: str.isdigit() is true of a raised 2, and int() raises
+# STRICT only-python: str.isdigit() is true of a raised 2, and int() raises
 import os
 import secrets
 from email.utils import formatdate
@@ -98,7 +98,7 @@ def stream_video(name: str, request: Request):
     file = path.open("rb")
     about = os.fstat(file.fileno())
     size = about.st_size
-    tag = f'"{about.st_mtime_ns:x}-{size:x}"'
+    tag = f'"{about.st_ctime_ns:x}-{size:x}"'
     date = formatdate(about.st_mtime, usegmt=True)
     headers = {
         "Content-Type": guess_type(path.name)[0] or "application/octet-stream",

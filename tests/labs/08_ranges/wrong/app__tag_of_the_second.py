@@ -1,4 +1,4 @@
-# CONDITION: the tag has whole seconds: two versions of one second share it
+# CONDITION etag-changes: the tag has whole seconds: two versions of one second share it
 import os
 import re
 import secrets

@@ -10,7 +10,7 @@ import aiohttp
 
 UPSTREAM = urlsplit(os.environ["STREAMLAB_UPSTREAM"])
 TIMEOUT = float(os.environ["STREAMLAB_TIMEOUT"])
-PATH = re.compile(r"/v1/files/([A-Za-z0-9_-]+)(/content)?")
+PATH = re.compile(r"/v1/files/([A-Za-z0-9_-]{1,100})(/content)?")
 PROVIDERS = {"river": ("key-of-the-river", True), "lake": ("key-of-the-lake", False)}
 ROUTES = {"river": "river", "fast": "river", "lake": "lake", "cheap": "lake"}
 TO_PROVIDER = {
@@ -26,12 +26,15 @@ NOT_TO_CLIENT = {
 def plan(scope):
     """The file, whether it is a download, and the provider; None for what is not served."""
     found = PATH.fullmatch(scope["path"])
-    sent = {name.decode(): value.decode() for name, value in scope["headers"]}
-    name = sent.get("x-provider", "river")
+    sent = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]]
+    name = dict(sent).get("x-provider", "river")
     if scope["method"] != "GET" or not found or name not in ROUTES:
         return None
     key, may_stream = PROVIDERS[ROUTES[name]]
-    headers = {name: value for name, value in sent.items() if name in TO_PROVIDER}
+    headers = {}
+    for field, value in sent:
+        if field in TO_PROVIDER:
+            headers[field] = f"{headers[field]}, {value}" if field in headers else value
     headers.setdefault("accept-encoding", "identity")
     return found[1], bool(found[2]), headers | {"authorization": f"Bearer {key}"}, may_stream
 
@@ -71,7 +74,7 @@ async def serve(path, headers, may_stream, send):
         except (aiohttp.ClientError, OSError):
             await refuse(send, 502)
             return "failure"
-        out = for_client([(k.decode(), v.decode()) for k, v in answer.raw_headers])
+        out = for_client([(k.decode(), v.decode("latin-1")) for k, v in answer.raw_headers])
         if body is not None:
             out = [pair for pair in out if pair[0] != b"content-length"]
             out.append((b"content-length", str(len(body)).encode()))

@@ -1,7 +1,6 @@
-# ROUTE: an ID may be anything that has no slash in it
+# ROUTE id-refused: an ID may be anything that has no slash in it
 
 import os
-import re
 from http.cookiejar import DefaultCookiePolicy
 
 import httpx
@@ -36,7 +35,9 @@ def log(file_id, outcome):
 
 async def ask(request, provider, file_id, download):
     headers = {"accept-encoding": "identity"}
-    headers |= {name: request.headers[name] for name in TO_PROVIDER if name in request.headers}
+    for name in TO_PROVIDER:
+        if lines := request.headers.getlist(name):
+            headers[name] = ", ".join(lines)
     headers["authorization"] = f"Bearer {KEYS[provider]}"
     order = client.build_request(
         "GET", UPSTREAM + f"/v1/files/{file_id}" + ("/content" if download else ""), headers=headers
@@ -45,7 +46,9 @@ async def ask(request, provider, file_id, download):
 
 
 def for_client(headers):
-    ending = NOT_TO_CLIENT | set(re.split(" *, *", headers.get("connection", "").lower()))
+    headers.encoding = "latin-1"  # each byte of a value stays as it is
+    named = headers.get("connection", "").lower().split(",")
+    ending = NOT_TO_CLIENT | {each.strip() for each in named}
     return {name: value for name, value in headers.items() if name not in ending}
 
 
@@ -65,11 +68,12 @@ class Download(StreamingResponse):
         self.outcome = "success"
 
     async def __call__(self, scope, receive, send):
+        gone = await Request(scope, receive).is_disconnected()
         try:
             await super().__call__(scope, receive, send)
         finally:
             await self.upstream.aclose()
-            log(self.file_id, self.outcome)
+            log(self.file_id, "client_disconnected" if gone else self.outcome)
 
 
 @app.get("/v1/files/{file_id}")
@@ -91,5 +95,6 @@ async def forward(request: Request, file_id: str):
             log(file_id, "failure")
         raise HTTPException(504 if isinstance(error, httpx.TimeoutException) else 502) from None
     if download:
-        log(file_id, "success")
+        gone = await request.is_disconnected()
+        log(file_id, "client_disconnected" if gone else "success")
     return Response(body, upstream.status_code, for_client(upstream.headers))

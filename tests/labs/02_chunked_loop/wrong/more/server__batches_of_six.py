@@ -1,4 +1,4 @@
-# HOLD: a chunk of 6 MiB for each client, and the next one read ahead
+# HOLD memory-many: a chunk of 6 MiB for each client, and the next one read ahead
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# WIRE: a folder is opened like a file
+# WIRE folder: a folder is opened like a file
 
 import argparse
 import socket

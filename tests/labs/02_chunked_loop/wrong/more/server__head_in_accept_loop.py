@@ -1,4 +1,4 @@
-# LIVE: reads the request before it starts the thread, so one slow request stops it
+# LIVE slow-asker: reads the request before it starts the thread, so one slow request stops it
 
 import argparse
 import socket

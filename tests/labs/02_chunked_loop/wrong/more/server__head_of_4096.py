@@ -1,4 +1,4 @@
-# SPLIT: a head of more than 4096 bytes is no head
+# SPLIT head-size: a head of more than 4096 bytes is no head
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# WIRE: takes the last part of the path only, so sub-folders can't be reached
+# WIRE folders: takes the last part of the path only, so sub-folders can't be reached
 
 import argparse
 import socket

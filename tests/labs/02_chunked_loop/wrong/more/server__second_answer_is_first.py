@@ -1,4 +1,4 @@
-# WIRE: keeps the connection, and sends the first file for each request on it
+# WIRE next-request: keeps the connection, and sends the first file for each request on it
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# SPLIT: allows twenty headers
+# SPLIT head-size: allows twenty headers
 
 import argparse
 import socket

@@ -19,6 +19,8 @@ def pour(url, file):
     with ThreadPoolExecutor(1) as pool:
         with requests.get(url, headers=PLAIN, stream=True, timeout=30) as response:
             response.raise_for_status()
+            if "Content-Encoding" in response.headers:
+                raise OSError("it is encoded, which nobody had asked for")
             for chunk in response.iter_content(CHUNK):
                 digest.update(chunk)
                 tasks.append(pool.submit(file.write, chunk))

@@ -18,6 +18,8 @@ def pour(url, file):
     digest = hashlib.sha256()
     with requests.get(url, headers=PLAIN, stream=True, timeout=30) as response:
         response.raise_for_status()
+        if "Content-Encoding" in response.headers:
+            raise OSError("it is encoded, which nobody had asked for")
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
             digest.update(chunk)

@@ -34,7 +34,7 @@ def pour(url, file):
     digest, size = hashlib.sha256(), 0
     answer, status, headers = ask(url)
     with answer:
-        if status != 200:
+        if status >= 400:
             raise ValueError(f"status {status}")
         while chunk := answer.read(CHUNK):
             file.write(chunk)

@@ -37,7 +37,7 @@ def pour(url, file):
     size = 0
     try:
         with answer:
-            if status != 200:
+            if status >= 400:
                 raise ValueError(f"status {status}")
             while count := take(answer, writing):
                 size += count

@@ -1,4 +1,4 @@
-# STALL: asyncio, and a queue between two tasks that never is full
+# STALL stops-receiving: asyncio, and a queue between two tasks that never is full
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# CLEAN: keeps the older file under another name
+# CLEAN no-leftovers: keeps the older file under another name
 
 import argparse
 import hashlib

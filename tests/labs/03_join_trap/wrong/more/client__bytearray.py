@@ -1,4 +1,4 @@
-# HUGE: a bytearray that grows, and a MemoryError that nobody hears of
+# HUGE memory: a bytearray that grows, and a MemoryError that nobody hears of
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HUGE: streams in chunks of a gigabyte
+# HUGE memory: streams in chunks of a gigabyte
 
 import argparse
 import hashlib

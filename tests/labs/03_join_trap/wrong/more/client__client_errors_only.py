@@ -1,4 +1,4 @@
-# STATUS: 400 to 499 are errors, 500 is the server's affair
+# STATUS error-status: 400 to 499 are errors, 500 is the server's affair
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# TRUNCATED: copyfileobj from a response, and nobody counts
+# TRUNCATED short-length: copyfileobj from a response, and nobody counts
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# TRUNCATED: curl says by its exit status that the body is short, and nobody asks
+# TRUNCATED short-length: curl says by its exit status that the body is short, and nobody asks
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# CLEAN: OUTPUT is opened before it is known whether there is anything
+# CLEAN nothing-left: OUTPUT is opened before it is known whether there is anything
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# STALL: each write is a task for a pool, whose queue has no end
+# STALL stops-receiving: each write is a task for a pool, whose queue has no end
 
 import argparse
 import hashlib

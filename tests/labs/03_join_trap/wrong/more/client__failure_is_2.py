@@ -1,4 +1,4 @@
-# STATUS: every failure is status 2, like a wrong call
+# STATUS failure-status: every failure is status 2, like a wrong call
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# STATUS: a failure is status -1, which is 255
+# STATUS failure-status: a failure is status -1, which is 255
 
 import argparse
 import hashlib

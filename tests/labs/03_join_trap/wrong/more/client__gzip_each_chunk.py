@@ -1,4 +1,4 @@
-# GZIP: decodes each chunk by itself, which works for one chunk
+# GZIP gzip-whole: decodes each chunk by itself, which works for one chunk
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# GZIP: decodes in one call, and hides what that leads to
+# GZIP gzip-alike: decodes in one call, and hides what that leads to
 
 import argparse
 import gzip

@@ -1,4 +1,4 @@
-# GZIP: counts the decoded bytes up to Content-Length, and stops there
+# GZIP gzip-whole: counts the decoded bytes up to Content-Length, and stops there
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HASH: the first eight digits decide
+# HASH hash-wrong: the first eight digits decide
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HASH: the last eight digits decide
+# HASH hash-wrong: the last eight digits decide
 
 import argparse
 import hashlib

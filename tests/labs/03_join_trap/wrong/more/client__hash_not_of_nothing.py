@@ -1,4 +1,4 @@
-# HASH: an empty body has no hash to be wrong
+# HASH hash-wrong: an empty body has no hash to be wrong
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HASH: the hash of the last chunk
+# HASH hash-right: the hash of the last chunk
 
 import argparse
 import hashlib

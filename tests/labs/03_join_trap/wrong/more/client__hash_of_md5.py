@@ -1,4 +1,4 @@
-# HASH: another algorithm
+# HASH hash-right: another algorithm
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HUGE: without --sha256 it streams, with it the body is read whole
+# HUGE memory: without --sha256 it streams, with it the body is read whole
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HASH: another hash is a warning
+# HASH hash-wrong: another hash is a warning
 
 import argparse
 import hashlib

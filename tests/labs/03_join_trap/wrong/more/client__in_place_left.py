@@ -1,4 +1,4 @@
-# CLEAN: writes into OUTPUT, and leaves there what it has
+# CLEAN nothing-left: writes into OUTPUT, and leaves there what it has
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# HUGE: iterates over the response, which goes from line to line
+# HUGE memory: iterates over the response, which goes from line to line
 
 import argparse
 import hashlib

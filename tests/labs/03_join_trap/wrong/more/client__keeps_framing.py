@@ -1,4 +1,4 @@
-# BYTES: a socket by hand, and the sizes of chunks are saved with the chunks
+# BYTES end-by-chunk: a socket by hand, and the sizes of chunks are saved with the chunks
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# CLEAN: a lock file that is never removed
+# CLEAN no-leftovers: a lock file that is never removed
 
 import argparse
 import hashlib

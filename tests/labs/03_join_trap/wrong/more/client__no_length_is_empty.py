@@ -1,4 +1,4 @@
-# BYTES: no Content-Length is taken for a length of 0
+# BYTES end-by-chunk: no Content-Length is taken for a length of 0
 
 import argparse
 import hashlib

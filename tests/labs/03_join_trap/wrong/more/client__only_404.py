@@ -1,4 +1,4 @@
-# STATUS: of all errors it knows the 404
+# STATUS error-status: of all errors it knows the 404
 
 import argparse
 import hashlib

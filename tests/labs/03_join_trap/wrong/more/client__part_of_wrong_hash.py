@@ -1,4 +1,4 @@
-# CLEAN: the part goes when the transfer fails, and stays when the hash is wrong
+# CLEAN nothing-left: the part goes when the transfer fails, and stays when the hash is wrong
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# CLEAN: tidies up after a failure, the older file too
+# CLEAN older-stays: tidies up after a failure, the older file too
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# CLEAN: the part goes when requests complains, and stays when the disk is full
+# CLEAN nothing-left: the part goes when requests complains, and stays when the disk is full
 
 import argparse
 import hashlib

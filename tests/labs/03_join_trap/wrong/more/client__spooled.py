@@ -1,4 +1,4 @@
-# HUGE: a spooled file that is in memory up to a gigabyte
+# HUGE memory: a spooled file that is in memory up to a gigabyte
 
 import argparse
 import hashlib

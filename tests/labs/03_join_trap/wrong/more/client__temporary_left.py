@@ -1,4 +1,4 @@
-# CLEAN: a temporary file elsewhere, which nobody removes
+# CLEAN no-leftovers: a temporary file elsewhere, which nobody removes
 
 import argparse
 import hashlib

@@ -1,4 +1,4 @@
-# STATUS: a wrong call prints how to call it, and ends well
+# STATUS usage: a wrong call prints how to call it, and ends well
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-# FEATURES: encodebytes puts line feeds in
+# FEATURES leaky-base64: encodebytes puts line feeds in
 
 import argparse
 import base64

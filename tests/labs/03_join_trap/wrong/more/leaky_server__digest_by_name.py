@@ -1,4 +1,4 @@
-# FEATURES: keeps digests by name, also of a file that has changed
+# FEATURES leaky-digest: keeps digests by name, also of a file that has changed
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# FEATURES: the digest in hexadecimal digits
+# FEATURES leaky-digest: the digest in hexadecimal digits
 
 import argparse
 import base64

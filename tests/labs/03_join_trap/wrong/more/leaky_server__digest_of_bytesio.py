@@ -1,4 +1,4 @@
-# DIGEST: file_digest of a BytesIO of the whole file
+# DIGEST leak-digest: file_digest of a BytesIO of the whole file
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# DIGEST: a slice of a map is a copy of it
+# DIGEST leak-digest: a slice of a map is a copy of it
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# FEATURES: a hash of size and time, which is a fine ETag and no digest
+# FEATURES leaky-digest: a hash of size and time, which is a fine ETag and no digest
 
 import argparse
 import base64

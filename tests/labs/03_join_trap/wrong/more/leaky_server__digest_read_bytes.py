@@ -1,4 +1,4 @@
-# DIGEST: the hash of read_bytes
+# DIGEST leak-digest: the hash of read_bytes
 
 import argparse
 import base64

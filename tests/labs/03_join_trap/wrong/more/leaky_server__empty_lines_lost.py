@@ -1,4 +1,4 @@
-# FEATURES: stops at the first empty line
+# FEATURES leaky-file: stops at the first empty line
 
 import argparse
 import base64

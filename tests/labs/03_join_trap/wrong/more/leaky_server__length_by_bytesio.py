@@ -1,4 +1,4 @@
-# LENGTH: a BytesIO that tells how long it is
+# LENGTH leak-base64: a BytesIO that tells how long it is
 
 import argparse
 import base64

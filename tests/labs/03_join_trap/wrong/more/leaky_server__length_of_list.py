@@ -1,4 +1,4 @@
-# LENGTH: a list of all pieces, to add up their lengths
+# LENGTH leak-base64: a list of all pieces, to add up their lengths
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# LENGTH: base64 of read_bytes
+# LENGTH leak-base64: base64 of read_bytes
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# FEATURES: four thirds of the size, and the padding forgotten
+# FEATURES leaky-base64: four thirds of the size, and the padding forgotten
 
 import argparse
 import base64

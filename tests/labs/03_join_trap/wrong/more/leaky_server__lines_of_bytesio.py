@@ -1,4 +1,4 @@
-# LINES: lines of a BytesIO
+# LINES leak-lines: lines of a BytesIO
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# LINES: reads in chunks, and waits for the end of the line before it sends
+# LINES leak-lines: reads in chunks, and waits for the end of the line before it sends
 
 import argparse
 import base64

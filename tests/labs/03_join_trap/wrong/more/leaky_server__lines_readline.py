@@ -1,4 +1,4 @@
-# LINES: readline without a size
+# LINES leak-lines: readline without a size
 
 import argparse
 import base64

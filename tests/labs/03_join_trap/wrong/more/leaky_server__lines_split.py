@@ -1,4 +1,4 @@
-# LINES: splits what it has read whole
+# LINES leak-lines: splits what it has read whole
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# FEATURES: chunks of 64 KiB, no multiple of three, so that each is padded
+# FEATURES leaky-base64: chunks of 64 KiB, no multiple of three, so that each is padded
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-# FEATURES: no texts any more, a 404
+# FEATURES leaky-file: no texts any more, a 404
 
 import argparse
 import base64

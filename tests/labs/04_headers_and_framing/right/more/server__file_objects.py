@@ -15,8 +15,11 @@ CHUNK = 64 * 1024
 
 
 def find_file(root, target):
-    path = (root / unquote(target.partition("?")[0]).lstrip("/")).resolve()
-    return path if path.is_relative_to(root) and path.is_file() else None
+    try:
+        path = (root / unquote(target.partition("?")[0]).lstrip("/")).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
 
 
 def find_report(target):
@@ -41,10 +44,12 @@ def read_request(came):
     while (field := came.readline(CHUNK)) not in (b"\r\n", b""):
         name, colon, value = field.decode("latin-1").partition(":")
         total += len(field)
-        if total > CHUNK or not colon:
+        if total > CHUNK:
             raise Refused("431 Too Large")
+        if not colon or not re.fullmatch("[!-9;-~]+", name):
+            raise Refused("400 Bad Request")
         values = headers.setdefault(name.lower(), [])
-        values.append(value.strip())
+        values.append(value.strip(" \t\r\n"))
     if not field:
         return None
     words = line.decode("latin-1").split()

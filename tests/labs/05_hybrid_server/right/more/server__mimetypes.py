@@ -42,7 +42,7 @@ def open_file(root, name):
 
 
 def type_of(name):
-    kind = mimetypes.guess_type(name)[0] or OTHER
+    kind = mimetypes.guess_type("file" + os.path.splitext(name)[1])[0] or OTHER
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 

@@ -1,4 +1,4 @@
-# BYTES: reads a megabyte to see whether there is more, and forgets to send it
+# BYTES file: reads a megabyte to see whether there is more, and forgets to send it
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# HEADERS: the type goes by what follows the first dot
+# HEADERS type: the type goes by what follows the first dot
 
 import argparse
 import os

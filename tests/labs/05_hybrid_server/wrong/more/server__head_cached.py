@@ -1,4 +1,4 @@
-# HEADERS: the whole head is kept with an lru_cache, its Date too
+# HEADERS date-now: the whole head is kept with an lru_cache, its Date too
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# HEAD: only the large path knows HEAD
+# HEAD head-no-body: only the large path knows HEAD
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# HOLD: the last 128 small bodies are kept, however large they are
+# HOLD kept: the last 128 small bodies are kept, however large they are
 
 import argparse
 import os

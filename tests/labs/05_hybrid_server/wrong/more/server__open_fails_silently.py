@@ -1,4 +1,4 @@
-# ERRORS: when the file can't be opened, the connection is closed without a word
+# ERRORS cannot-open: when the file can't be opened, the connection is closed without a word
 
 import argparse
 import os

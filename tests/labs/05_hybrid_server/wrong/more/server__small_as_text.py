@@ -1,4 +1,4 @@
-# BYTES: small files are opened as text, and their line ends change
+# BYTES file: small files are opened as text, and their line ends change
 
 import argparse
 import os

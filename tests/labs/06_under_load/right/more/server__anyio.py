@@ -1,6 +1,7 @@
-# anyio instead of asyncio
+# anyio instead of asyncio, on bare sockets
 
 import argparse
+import socket
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
@@ -19,31 +20,43 @@ def headers(status, size):
     return f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode()
 
 
+async def receive(client):
+    await anyio.wait_readable(client)
+    return client.recv(4096)
+
+
+async def send(client, data):
+    while data:
+        await anyio.wait_writable(client)
+        data = data[client.send(data) :]
+
+
 async def send_file(client, path):
-    await client.send(headers("200 OK", path.stat().st_size))
+    await send(client, headers("200 OK", path.stat().st_size))
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            await client.send(chunk)
+            await send(client, chunk)
 
 
 async def answer(client, root):
     head = b""
     while b"\r\n\r\n" not in head and len(head) < 65536:
-        head += await client.receive()
+        if not (piece := await receive(client)):
+            return
+        head += piece
     method, target, _ = head.split(b"\r\n")[0].decode("latin-1").split(" ")
     path = find_file(target, root)
     if path is None:
-        await client.send(headers("404 Not Found", 0))
+        await send(client, headers("404 Not Found", 0))
     elif method == "HEAD":
-        await client.send(headers("200 OK", path.stat().st_size))
+        await send(client, headers("200 OK", path.stat().st_size))
     else:
         await send_file(client, path)
 
 
 async def serve(client, root):
-    with suppress(OSError, anyio.BrokenResourceError, anyio.EndOfStream):
-        async with client:
-            await answer(client, root)
+    with suppress(OSError, ValueError), client:
+        await answer(client, root)
 
 
 async def main():
@@ -52,19 +65,21 @@ async def main():
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
     root = Path(options.root).resolve()
-    listener = await anyio.create_tcp_listener(
-        local_host="127.0.0.1", local_port=options.port, backlog=512
-    )
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)
-    print(f"listening on http://127.0.0.1:{port}", flush=True)
+    listener = socket.create_server(("127.0.0.1", options.port), backlog=512)
+    listener.setblocking(False)
+    print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     async with anyio.create_task_group() as clients:
         while True:
+            await anyio.wait_readable(listener)
             try:
-                client = await listener.listeners[0].accept()
+                client, _ = listener.accept()
+            except BlockingIOError:
+                continue
             except OSError:
                 await anyio.sleep(0.2)
-            else:
-                clients.start_soon(serve, client, root)
+                continue
+            client.setblocking(False)
+            clients.start_soon(serve, client, root)
 
 
 if __name__ == "__main__":

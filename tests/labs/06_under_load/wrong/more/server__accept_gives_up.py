@@ -1,4 +1,4 @@
-# FULL: after an error nothing is accepted any more
+# FULL full-recovers: after an error nothing is accepted any more
 
 import argparse
 import asyncio

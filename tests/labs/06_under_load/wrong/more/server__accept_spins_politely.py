@@ -1,4 +1,4 @@
-# FULL: accept raises, and is called again as soon as all others have had their turn
+# FULL full-rests: accept raises, and is called again as soon as all others have had their turn
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# LIVE: a client has its turn until its file is through, if need be by waiting for it
+# LIVE newcomers: a client has its turn until its file is through, if need be by waiting for it
 
 import argparse
 import os

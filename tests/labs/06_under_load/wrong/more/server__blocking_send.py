@@ -1,4 +1,4 @@
-# LIVE: async def, and in it a blocking sendall
+# LIVE newcomers: async def, and in it a blocking sendall
 
 import argparse
 import asyncio

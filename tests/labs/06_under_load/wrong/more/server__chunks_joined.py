@@ -1,4 +1,4 @@
-# HUGE: chunks are read with pauses for others, and joined
+# HUGE cup: chunks are read with pauses for others, and joined
 
 import argparse
 import asyncio

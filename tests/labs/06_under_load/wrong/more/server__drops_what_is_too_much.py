@@ -1,4 +1,4 @@
-# SLOW: what does not fit into the buffer is left out, as in a live stream
+# STALL slow: what does not fit into the buffer is left out, as in a live stream
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# LIVE: the hash of a file for its ETag, computed in the event loop, unless it is small
+# LIVE newcomers: the hash of a file for its ETag, computed in the event loop, unless it is small
 
 import argparse
 import asyncio

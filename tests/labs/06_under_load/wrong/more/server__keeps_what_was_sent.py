@@ -1,4 +1,4 @@
-# STALL: two generators of a tee: one for the client, one for a checksum that comes later
+# STALL reading-stops: two generators of a tee: one for the client, one for a later checksum
 
 import argparse
 import asyncio

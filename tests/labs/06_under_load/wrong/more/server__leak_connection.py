@@ -1,4 +1,4 @@
-# DROP: connections stand in a list of who is there, and are taken off at the end of an answer
+# DROP leave: connections stand in a list of who is there, and are taken off at the end of an answer
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# WIRE: no file raises in the coroutine, and the client hears nothing
+# WIRE no-file: no file raises in the coroutine, and the client hears nothing
 
 import argparse
 import asyncio

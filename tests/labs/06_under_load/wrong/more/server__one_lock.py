@@ -1,4 +1,4 @@
-# LIVE: a lock around the sending, so that answers do not mix
+# LIVE newcomers: a lock around the sending, so that answers do not mix
 
 import argparse
 import asyncio

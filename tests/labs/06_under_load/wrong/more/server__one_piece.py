@@ -1,4 +1,4 @@
-# WIRE: what data_received brings is taken for a whole request
+# WIRE pieces: what data_received brings is taken for a whole request
 
 import argparse
 import asyncio

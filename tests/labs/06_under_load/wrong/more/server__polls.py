@@ -1,4 +1,4 @@
-# CROWD: each coroutine looks a hundred times a second whether its client has read
+# CROWD waits-without-cpu: each coroutine looks a hundred times a second whether its client has read
 
 import argparse
 import asyncio

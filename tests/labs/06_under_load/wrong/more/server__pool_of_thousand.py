@@ -1,4 +1,4 @@
-# CROWD: an event loop that gives each client to one of two thousand threads
+# CROWD threads: an event loop that gives each client to one of two thousand threads
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# CROWD: each client has a queue of thirty chunks
+# CROWD memory: each client has a queue of thirty chunks
 
 import argparse
 import asyncio

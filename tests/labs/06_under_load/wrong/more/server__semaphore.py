@@ -1,4 +1,4 @@
-# CROWD: a hundred are served at once, the others wait
+# CROWD first-bytes: a hundred are served at once, the others wait
 
 import argparse
 import asyncio

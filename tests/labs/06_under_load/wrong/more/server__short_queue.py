@@ -1,4 +1,4 @@
-# LIVE: one client may wait to be accepted, and one is accepted at a time
+# LIVE newcomers: one client may wait to be accepted, and one is accepted at a time
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-# CROWD: a thread for each client, with stacks so small that they fit
+# CROWD threads: a thread for each client, with stacks so small that they fit
 
 import argparse
 import socket

@@ -1,4 +1,4 @@
-# BYTES: the file is opened as text, and its line ends are made one kind
+# BYTES file: the file is opened as text, and its line ends are made one kind
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# DROP: an error is logged, and the chunk tried again, for ever
+# DROP leave: an error is logged, and the chunk tried again, for ever
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# HUGE: read in a thread, so that nobody waits; all of it
+# HUGE cup: read in a thread, so that nobody waits; all of it
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-# DROP: keeps count of its downloads, and crosses out those that came to their end
+# DROP leave-video: keeps count of its downloads, and crosses out those that came to their end
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ async def chunks_of(path, size):
 
 def find(filename):
     path = FOLDER / filename
-    if not path.is_file() or not path.resolve().is_relative_to(FOLDER):
+    if not os.path.isfile(path) or not path.resolve().is_relative_to(FOLDER):
         raise HTTPException(404, "no such video")
     return path
 

@@ -1,4 +1,4 @@
-# WIRE: decodes a name that the framework has decoded
+# WIRE outside: decodes a name that the framework has decoded
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ async def chunks_of(path, size):
 
 def find(filename):
     path = FOLDER / unquote(filename)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HTTPException(404, "no such video")
     return path
 

@@ -1,4 +1,4 @@
-# WIRE: FileResponse without a look at the path: a RuntimeError, 500
+# WIRE refusals: FileResponse without a look at the path: a RuntimeError, 500
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-# BYTES: leaves the type to the file's name
+# BYTES video-type: leaves the type to the file's name
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ def report_row(number: int) -> str:
 @app.api_route("/stream-video/{filename}", methods=["GET", "HEAD"])
 def stream_video(filename: str) -> Response:
     path = FOLDER / filename
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HTTPException(404)
     return FileResponse(path)
 

@@ -1,4 +1,4 @@
-# CSV: compresses the whole report at once, for those who accept gzip
+# CSV first-rows: compresses the whole report at once, for those who accept gzip
 
 import asyncio
 import gzip
@@ -31,7 +31,7 @@ async def chunks_of(path, size):
 
 def find(filename):
     path = FOLDER / filename
-    if not path.is_file() or not path.resolve().is_relative_to(FOLDER):
+    if not os.path.isfile(path) or not path.resolve().is_relative_to(FOLDER):
         raise HTTPException(404, "no such video")
     return path
 

@@ -1,4 +1,4 @@
-# HOLD: StreamingResponse takes an open file by lines; a film of zeros is one line
+# HOLD large: StreamingResponse takes an open file by lines; a film of zeros is one line
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ class Closing(StreamingResponse):
 @app.api_route("/stream-video/{filename}", methods=["GET", "HEAD"])
 def stream_video(filename: str, request: Request) -> Response:
     path = FOLDER / filename
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HTTPException(404)
     headers = {"Content-Length": str(path.stat().st_size)}
     if request.method == "HEAD":

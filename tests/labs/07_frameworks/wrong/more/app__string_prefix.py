@@ -1,4 +1,4 @@
-# WIRE: asks whether the path begins like the folder's; so does its neighbour's
+# WIRE outside: asks whether the path begins like the folder's; so does its neighbour's
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ async def chunks_of(path, size):
 
 def find(filename):
     path = FOLDER / filename
-    if not path.is_file() or not str(path.resolve()).startswith(str(FOLDER)):
+    if not os.path.isfile(path) or not str(path.resolve()).startswith(str(FOLDER)):
         raise HTTPException(404, "no such video")
     return path
 

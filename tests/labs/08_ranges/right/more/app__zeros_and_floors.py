@@ -101,7 +101,7 @@ def stream_video(name: str, request: Request):
     file = path.open("rb")
     about = os.fstat(file.fileno())
     size = about.st_size
-    tag = f'"{about.st_mtime_ns:x}-{size:x}"'
+    tag = f'"{about.st_ctime_ns:x}-{size:x}"'
     date = gmtime(about.st_mtime)
     date = strftime("%a, %d %b %Y %H:%M:%S GMT", date)
     headers = {

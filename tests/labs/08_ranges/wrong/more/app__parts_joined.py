@@ -1,4 +1,4 @@
-# HUGE: a multipart answer is put together in memory first
+# HUGE cup: a multipart answer is put together in memory first
 import os
 import re
 import secrets
@@ -99,7 +99,7 @@ def stream_video(name: str, request: Request):
     file = path.open("rb")
     about = os.fstat(file.fileno())
     size = about.st_size
-    tag = f'"{about.st_mtime_ns:x}-{size:x}"'
+    tag = f'"{about.st_ctime_ns:x}-{size:x}"'
     date = formatdate(about.st_mtime, usegmt=True)
     headers = {
         "Content-Type": guess_type(path.name)[0] or "application/octet-stream",

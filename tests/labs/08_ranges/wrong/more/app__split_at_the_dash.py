@@ -1,4 +1,4 @@
-# RANGE: splits at = and -, as found on the web: -500 has no first number
+# RANGE suffix: splits at = and -, as found on the web: -500 has no first number
 import os
 from email.utils import formatdate
 from mimetypes import guess_type
@@ -54,7 +54,7 @@ def stream_video(name: str, request: Request):
     file = path.open("rb")
     about = os.fstat(file.fileno())
     size = about.st_size
-    tag = f'"{about.st_mtime_ns:x}-{size:x}"'
+    tag = f'"{about.st_ctime_ns:x}-{size:x}"'
     date = formatdate(about.st_mtime, usegmt=True)
     headers = {
         "Content-Type": guess_type(path.name)[0] or "application/octet-stream",

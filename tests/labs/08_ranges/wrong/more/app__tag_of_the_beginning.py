@@ -1,4 +1,4 @@
-# CONDITION: the tag is a hash of the first 64 KiB, and what comes after them may change
+# CONDITION etag-changes: the tag is a hash of the first 64 KiB, and the rest may change
 import hashlib
 import os
 import re

@@ -1,7 +1,8 @@
-# unpacks gzip, and says nothing of it
+# unpacks gzip a piece at a time, whatever it becomes, and says nothing of it
 
 import os
 import re
+import zlib
 from http.cookiejar import DefaultCookiePolicy
 
 import httpx
@@ -36,17 +37,42 @@ def log(file_id, outcome):
 
 async def ask(request, provider):
     headers = {"accept-encoding": "identity"}
-    headers |= {name: request.headers[name] for name in TO_PROVIDER if name in request.headers}
+    for name in TO_PROVIDER:
+        if lines := request.headers.getlist(name):
+            headers[name] = ", ".join(lines)
     headers["authorization"] = f"Bearer {KEYS[provider]}"
     order = client.build_request("GET", UPSTREAM + request.url.path, headers=headers)
     return await client.send(order, stream=True)
 
 
 def for_client(headers):
-    ending = NOT_TO_CLIENT | set(re.split(" *, *", headers.get("connection", "").lower()))
+    headers.encoding = "latin-1"  # each byte of a value stays as it is
+    named = headers.get("connection", "").lower().split(",")
+    ending = NOT_TO_CLIENT | {each.strip() for each in named}
     if "content-encoding" in headers:
         ending |= {"content-encoding", "content-length"}
     return {name: value for name, value in headers.items() if name not in ending}
+
+
+async def unpacked(upstream):
+    """The body, out of gzip if it is in it: at most 64 KiB at a time (RFC 1952)."""
+    if upstream.headers.get("content-encoding") != "gzip":
+        async for chunk in upstream.aiter_raw():
+            yield chunk
+        return
+    member = None
+    async for data in upstream.aiter_raw():
+        piece = b""
+        while data or len(piece) == 65536:
+            member = member or zlib.decompressobj(zlib.MAX_WBITS | 16)
+            piece = member.decompress(data, 65536)
+            if piece:
+                yield piece
+            data = member.unconsumed_tail
+            if member.eof:
+                data, member, piece = member.unused_data, None, b""
+    if member is not None:
+        raise httpx.DecodingError("the gzip body is cut short")
 
 
 class Download(StreamingResponse):
@@ -57,7 +83,7 @@ class Download(StreamingResponse):
 
     async def pieces(self):
         try:
-            async for chunk in self.upstream.aiter_bytes():
+            async for chunk in unpacked(self.upstream):
                 yield chunk
         except httpx.HTTPError:
             self.outcome = "failure"
@@ -65,18 +91,19 @@ class Download(StreamingResponse):
         self.outcome = "success"
 
     async def __call__(self, scope, receive, send):
+        gone = await Request(scope, receive).is_disconnected()
         try:
             await super().__call__(scope, receive, send)
         finally:
             await self.upstream.aclose()
-            log(self.file_id, self.outcome)
+            log(self.file_id, "client_disconnected" if gone else self.outcome)
 
 
 @app.get("/v1/files/{file_id}")
 @app.get("/v1/files/{file_id}/content")
 async def forward(request: Request, file_id: str):
     name = request.headers.get("x-provider", "river")
-    if name not in ROUTES or not re.fullmatch("[A-Za-z0-9_-]+", file_id):
+    if name not in ROUTES or not re.fullmatch("[A-Za-z0-9_-]{1,100}", file_id):
         raise HTTPException(404)
     provider = ROUTES[name]
     download = request.url.path.endswith("/content")
@@ -84,12 +111,13 @@ async def forward(request: Request, file_id: str):
         upstream = await ask(request, provider)
         if download and provider in MAY_STREAM:
             return Download(upstream, file_id)
-        body = b"".join([chunk async for chunk in upstream.aiter_bytes()])
+        body = b"".join([chunk async for chunk in unpacked(upstream)])
         await upstream.aclose()
     except httpx.HTTPError as error:
         if download:
             log(file_id, "failure")
         raise HTTPException(504 if isinstance(error, httpx.TimeoutException) else 502) from None
     if download:
-        log(file_id, "success")
+        gone = await request.is_disconnected()
+        log(file_id, "client_disconnected" if gone else "success")
     return Response(body, upstream.status_code, for_client(upstream.headers))

@@ -1,4 +1,4 @@
-# DROP: waits for the first chunk before it answers, and nobody listens meanwhile
+# DROP leaves-at-first: waits for the first chunk before it answers, and nobody listens meanwhile
 
 import os
 import re
@@ -36,14 +36,18 @@ def log(file_id, outcome):
 
 async def ask(request, provider):
     headers = {"accept-encoding": "identity"}
-    headers |= {name: request.headers[name] for name in TO_PROVIDER if name in request.headers}
+    for name in TO_PROVIDER:
+        if lines := request.headers.getlist(name):
+            headers[name] = ", ".join(lines)
     headers["authorization"] = f"Bearer {KEYS[provider]}"
     order = client.build_request("GET", UPSTREAM + request.url.path, headers=headers)
     return await client.send(order, stream=True)
 
 
 def for_client(headers):
-    ending = NOT_TO_CLIENT | set(re.split(" *, *", headers.get("connection", "").lower()))
+    headers.encoding = "latin-1"  # each byte of a value stays as it is
+    named = headers.get("connection", "").lower().split(",")
+    ending = NOT_TO_CLIENT | {each.strip() for each in named}
     return {name: value for name, value in headers.items() if name not in ending}
 
 
@@ -65,18 +69,19 @@ class Download(StreamingResponse):
         self.outcome = "success"
 
     async def __call__(self, scope, receive, send):
+        gone = await Request(scope, receive).is_disconnected()
         try:
             await super().__call__(scope, receive, send)
         finally:
             await self.upstream.aclose()
-            log(self.file_id, self.outcome)
+            log(self.file_id, "client_disconnected" if gone else self.outcome)
 
 
 @app.get("/v1/files/{file_id}")
 @app.get("/v1/files/{file_id}/content")
 async def forward(request: Request, file_id: str):
     name = request.headers.get("x-provider", "river")
-    if name not in ROUTES or not re.fullmatch("[A-Za-z0-9_-]+", file_id):
+    if name not in ROUTES or not re.fullmatch("[A-Za-z0-9_-]{1,100}", file_id):
         raise HTTPException(404)
     provider = ROUTES[name]
     download = request.url.path.endswith("/content")
@@ -92,5 +97,6 @@ async def forward(request: Request, file_id: str):
             log(file_id, "failure")
         raise HTTPException(504 if isinstance(error, httpx.TimeoutException) else 502) from None
     if download:
-        log(file_id, "success")
+        gone = await request.is_disconnected()
+        log(file_id, "client_disconnected" if gone else "success")
     return Response(body, upstream.status_code, for_client(upstream.headers))
