@@ -1,44 +1,75 @@
 # Two commands do everything: `make lab` to take the course, `make test` to check it.
 
 SHELL := /bin/sh
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo $$p && break; done)
 IN_VENV := .venv/bin
 LAB_OPTIONS ?=
+MUTANTS_OPTIONS ?=
+# JupyterLab asks root for this option, and root on a machine of one's own is a usual case.
+AS_ROOT := $(shell test "$$(id -u)" != 0 || echo --allow-root)
+# SYSTEM=no: install no system packages.
+SYSTEM ?=
+INSTALL = SYSTEM='$(SYSTEM)' PYTHON='$(PYTHON)' sh tools/install_system_packages.sh
+LISTS_FOR_TESTS = apt.txt apt-test.txt
 
-.PHONY: help lab test soak notebooks labs bench system environment
+.PHONY: help lab test fresh soak mutants notebooks labs bench system for-lab for-tests environment
+.NOTPARALLEL:
 
 help:
 	@echo 'make lab        the environment, then JupyterLab at chapter 00'
 	@echo 'make test       the tests: library, lessons in strict nbval, JupyterLab in a browser'
+	@echo 'make fresh      the two commands above on a new small system that debootstrap makes'
 	@echo 'make soak       what takes long: large classes, all answers, every notebook 20 times'
+	@echo 'make mutants    change the solutions in small ways, and list what no check notices'
 	@echo 'make notebooks  run every notebook again and save it, normalised'
 	@echo 'make labs       generate labs/ from solutions/, and run the notebooks of both'
 	@echo 'make bench      the solutions beside nginx and others: a table and a chart in docs/'
 	@echo 'make system     install the system packages of apt.txt and apt-test.txt that are missing'
+	@echo
+	@echo 'lab and test install system packages where nothing has to be asked; SYSTEM=no: never'
 
-lab: environment
-	PATH="$(CURDIR)/$(IN_VENV):$$PATH" exec $(IN_VENV)/jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
+lab: for-lab environment
+	PATH="$(CURDIR)/$(IN_VENV):$$PATH" exec $(IN_VENV)/jupyter lab $(AS_ROOT) $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
-test: environment
-	$(IN_VENV)/python tools/run_tests.py
+TEST_OPTIONS ?=
+test: for-tests environment
+	$(IN_VENV)/python tools/run_tests.py $(TEST_OPTIONS)
 
-soak: environment
+FRESH_OPTIONS ?=
+fresh: for-tests
+	$(PYTHON) tools/fresh.py $(FRESH_OPTIONS)
+
+soak: for-tests environment
 	$(IN_VENV)/python -m pytest -q -m soak tests
+	$(IN_VENV)/python tools/run_kernels.py
+	$(IN_VENV)/python tools/run_pythons.py
 	$(IN_VENV)/python tools/soak.py
+	$(IN_VENV)/python tools/soak.py --runs 2 --load burning --load bursts tests/test_*.py
+	$(PYTHON) tools/fresh.py
 
-notebooks: environment
+mutants: for-lab environment
+	$(IN_VENV)/python tools/mutants.py $(MUTANTS_OPTIONS)
+
+notebooks: for-lab environment
 	$(IN_VENV)/python tools/save_notebooks.py
 
-labs: environment
+labs: for-lab environment
 	$(IN_VENV)/python tools/make_labs.py
 
-bench: environment
+bench: for-tests environment
 	$(IN_VENV)/python tools/bench/run.py
 
 system:
-	@sh tools/install_system_packages.sh
+	@$(INSTALL) $(LISTS_FOR_TESTS)
+
+# Before the environment, because Python's venv may be one of the packages.
+for-lab:
+	@$(INSTALL) --if-free apt.txt
+
+for-tests:
+	@$(INSTALL) --if-free $(LISTS_FOR_TESTS)
 
 environment:
-	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed: install it, or name it with make PYTHON=...'; exit 1; }
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 to 3.14 is needed: install one, or name another one with make PYTHON=...'; exit 1; }
 	@$(PYTHON) tools/make_environment.py

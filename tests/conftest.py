@@ -18,6 +18,7 @@ import streamlab
 from streamlab import Measurement, MiB, Server
 from streamlab.experiment import Filling
 from streamlab.files import SampleFile
+from streamlab.patience import Deadline
 
 PATIENCE = 20.0
 """Seconds that anything may take on a busy machine before a test gives up on it."""
@@ -36,12 +37,17 @@ def _is_alive(pid: int) -> bool:
 
 
 def _becomes(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
+    deadline = Deadline(PATIENCE)
     while not true():
-        if time.monotonic() > deadline:
-            return False
+        if deadline.passed:
+            return true()
         time.sleep(0.02)
     return True
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark of answers that depend on the kernel's buffers."""
+    config.addinivalue_line("markers", "buffers: depends on what the kernel takes of a body")
 
 
 @pytest.fixture

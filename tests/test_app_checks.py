@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,9 +15,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from stand_ins import stand_in
 
-from streamlab import app_checks
-from streamlab.app_checks import CHUNK, HURRY, SLOW_DISK, _plain, _Watcher
+from streamlab import app_checks, checks, talk
+from streamlab.app_checks import CHUNK, HURRY, SLOW_DISK, _plain, _Watcher, rows_in
+from streamlab.files import MiB
+from streamlab.labs import Lab
+from streamlab.testing import CheckFailed
 
 OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -66,30 +71,46 @@ def test_a_slow_disk_makes_readers_wait(disk: Path, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "problem"),
+    ("answer", "kind", "words"),
     [
-        (OK + b"5\r\nhello\r\n", ""),
-        (OK + b"7\r\nhello, \r\n", ""),
-        (OK + b"3\r\nhel\r\n", "that was the end"),
-        (OK + b"3\r\nhel\r\n0\r\n\r\n", "3 of 5 bytes have come, and that was the end"),
-        (OK + b"5\r\nhallo\r\n", "not what it should be"),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
-        (b"", "0 of 5 bytes"),
+        (OK + b"5\r\nhello\r\n", "", ""),
+        (OK + b"7\r\nhello, \r\n", "", ""),
+        (OK + b"3\r\nhel\r\n", "ended", "that was the end"),
+        (OK + b"3\r\nhel\r\n0\r\n\r\n", "ended", "3 of 5 bytes have come, and that was the end"),
+        (OK + b"5\r\nhallo\r\n", "bytes", "not what it should be"),
+        (OK + b"hello\r\n", "malformed", "is no chunk size"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status", "status 404"),
+        (b"", "nothing", "nothing came"),
     ],
 )
-def test_a_watcher_sees_what_comes(answering, answer: bytes, problem: str) -> None:
+def test_a_watcher_sees_what_comes(answering, answer: bytes, kind: str, words: str) -> None:
     """The beginning of an answer is enough; what is missing or wrong is told."""
-    server: Any = SimpleNamespace(url=answering(answer).removesuffix("/file.bin"))
+    server: Any = stand_in(answering(answer).removesuffix("/file.bin"))
     with _Watcher(server) as watcher:
         found = watcher.sees(b"hello")
-    assert problem in found
-    assert bool(found) == bool(problem)
+    assert (found.kind if found else "") == kind
+    assert words in (found.text if found else "")
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (b"5\r\nhello\r\n0\r\n\r\n", ""),
+        (b"5\r\nhello\r\n", "late"),
+        (b"6\r\nhello!\r\n0\r\n\r\n", "bytes"),
+        (b"3\r\nhel\r\n0\r\n\r\n", "ended"),
+    ],
+)
+def test_a_whole_answer_has_its_end(raw: bytes, kind: str) -> None:
+    """And no byte more than it should have."""
+    found = app_checks._shortfall(OK + raw, False, b"hello", whole=True)
+    assert (found.kind if found else "") == kind
 
 
 def test_pauses_of_who_hurries_are_seen() -> None:
     """Also the longest of them, between two pieces that come far apart."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server: Any = SimpleNamespace(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        server: Any = stand_in(f"http://127.0.0.1:{listener.getsockname()[1]}")
         with app_checks._hurrying(server, "/report.csv") as pauses:
             connection, _ = listener.accept()
             with connection:
@@ -111,9 +132,9 @@ def test_who_did_not_hurry_is_asked_again(
     """While a reader stands still, a server that never waits of itself has to: nothing is seen."""
     runs, answers = iter(pauses), []
     monkeypatch.setattr(app_checks, "_hurrying", lambda *_: nullcontext(next(runs)))
-    monkeypatch.setattr(app_checks, "_expect_prompt", lambda *_: answers.append(None))
     unused: Any = None
-    app_checks._beside_who_hurries(unused, unused, "some story")
+    others: Any = SimpleNamespace(are_served=lambda *_: answers.append(None))
+    app_checks._beside_who_hurries(unused, others, "some story")
     assert len(answers) == asked
 
 
@@ -125,3 +146,136 @@ def test_gzip_is_taken_off_as_far_as_it_came() -> None:
     assert _plain(zlib.compressobj(wbits=31).compress(b"one\n"), "gzip") == b""
     assert _plain(b"one\n", None) == b"one\n"
     assert b"is none" in _plain(b"plain text", "gzip")
+
+
+# True causes
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_server_that_has_ended_is_no_fault_of_the_grader(
+    monkeypatch: pytest.MonkeyPatch, running: bool
+) -> None:
+    """It may end in the middle of a check: whoever comes then is refused."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    server: Any = stand_in(f"http://127.0.0.1:{port}", running=running)
+    asked: Any = SimpleNamespace()
+    server.path_of = lambda _: "/film.mp4"
+    for visit in (
+        lambda: app_checks._hurrying(server, "/report.csv"),
+        lambda: app_checks._asking(server, asked, 2),
+        lambda: app_checks._asked(server, b"GET / HTTP/1.1\r\n\r\n"),
+    ):
+        with pytest.raises(CheckFailed) as caught, visit():
+            pass
+        assert caught.value.cause == ("elsewhere" if running else "died")
+
+
+@pytest.mark.parametrize(
+    ("cause", "timed_out", "read", "busy", "named"),
+    [
+        ("no_answer", True, 200 * MiB, False, "head_reads"),
+        ("no_answer", True, None, True, "head_reads"),
+        ("no_answer", True, 0, False, "no_answer"),
+        ("no_answer", False, 200 * MiB, True, "no_answer"),
+        ("wrong_bytes", False, 200 * MiB, True, "wrong_bytes"),
+        ("wrong_status", False, 0, False, "wrong_status"),
+    ],
+)
+def test_only_a_server_that_reads_on_after_head_reads(
+    monkeypatch: pytest.MonkeyPatch,
+    cause: str,
+    timed_out: bool,
+    read: int | None,
+    busy: bool,
+    named: str,
+) -> None:
+    """A wrong answer to the GET that follows a HEAD has another cause."""
+    monkeypatch.setattr(app_checks, "bytes_read", lambda *_, **__: read)
+    monkeypatch.setattr(app_checks, "at_work", lambda _: busy)
+    talking: Any = SimpleNamespace(timed_out=timed_out, server=SimpleNamespace(keeper=1))
+    with pytest.raises(CheckFailed) as caught, app_checks._not_reading_on(talking, 0):
+        raise CheckFailed(cause, "")
+    assert caught.value.cause == named
+
+
+@pytest.mark.parametrize(
+    ("answered", "threads", "busy", "cause"),
+    [
+        ({"/no-such-route": 0.1}, 40, False, "pool_full"),
+        ({"/no-such-route": 0.1}, 9, False, "one_at_a_time"),
+        ({"/no-such-route": 0.1, "/report.csv?rows=1": 4.0}, 40, False, "one_at_a_time"),
+        ({"/no-such-route": 0.1, "/no-such-film.mp4": 0.1}, 40, False, "one_at_a_time"),
+        ({"/no-such-route": 3.0, "/no-such-film.mp4": 3.0}, 40, False, "blocks"),
+        ({}, 40, True, "never_waits"),
+        ({}, 40, False, "blocks"),
+    ],
+)
+def test_who_is_stuck_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+    answered: dict[str, float],
+    threads: int,
+    busy: bool,
+    cause: str,
+) -> None:
+    """By a request that needs no thread, by other routes, and by whether the server works."""
+    monkeypatch.setattr(app_checks, "threads_of", lambda _: threads)
+    monkeypatch.setattr(app_checks, "at_work", lambda _: busy)
+    monkeypatch.setattr(app_checks, "_answers", lambda _, path: answered.get(path))
+    server: Any = SimpleNamespace(keeper=1, path_of="/{}".format)
+    assert app_checks._who_is_stuck(server)[0] == cause
+
+
+def test_a_silent_server_does_not_answer(answering: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that says anything does."""
+    monkeypatch.setattr(app_checks, "PROMPT", 0.3)
+    said = answering(b"HTTP/1.1 404 Not Found\r\n\r\n").removesuffix("/file.bin")
+    assert app_checks._answers(stand_in(said), "/x") is not None
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert app_checks._answers(stand_in(url), "/x") is None
+
+
+@pytest.mark.parametrize("kind", ["status", "bytes", "ended", "late", "malformed", "nothing"])
+def test_each_shortfall_has_a_cause(kind: Any) -> None:
+    """Only what is late, or ends, has one that depends on what was asked."""
+    found = app_checks.Shortfall(kind, "")
+    expected = {"late": "late_line", "ended": "log_ends"}
+    assert found.cause("late_line", "log_ends") == expected.get(kind, found.cause("", ""))
+
+
+@pytest.mark.parametrize(
+    ("value", "rows", "may_be_refused"),
+    [
+        ("0", 0, False),
+        ("0007", 7, False),
+        ("9" * 18, int("9" * 18), False),
+        ("9" * 19, int("9" * 19), True),
+        ("+5", 5, True),
+        ("5.0", 5, True),
+        ("1e3", 1000, True),
+        ("-0", 0, True),
+        ("\u0663", 3, True),
+        ("\xb2", None, True),
+        ("-1", None, True),
+        ("", None, True),
+        ("inf", None, True),
+        ("1.5", None, True),
+        ("0x10", None, True),
+    ],
+)
+def test_what_rows_mean(value: str, rows: int | None, may_be_refused: bool) -> None:
+    """The ten digits are a number; what only Python reads may be refused; the rest has to be."""
+    assert rows_in(value) == app_checks._Rows(rows, may_be_refused)
+
+
+def test_every_cause_has_its_words_and_a_hint() -> None:
+    """What a check can name stands in lab.toml or is common, and nothing else does."""
+    lab = Lab(Path(__file__).parent.parent / "solutions" / "07_frameworks")
+    causes = set(lab.manifest["causes"])
+    text = Path(app_checks.__file__).read_text()
+    named = set(re.findall(r'(?:fault|fail)\(\s*(?:cause or )?"([a-z0-9_]+)"', text))
+    assert {name for name in named if not lab.cause_text(name)} == set()
+    said = "".join(Path(module.__file__).read_text() for module in (app_checks, checks, talk))
+    assert {name for name in causes if f'"{name}"' not in said} == {"could_not_run"}
+    assert {name for name in causes if not lab.hints("none", name)} == set()

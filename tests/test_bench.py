@@ -46,7 +46,12 @@ CONTENDERS = {
     "frameworks": ["nginx", "lab07", "starlette"],
     "proxies": ["nginx", "lab09", "httpx", "buffered"],
 }
-ALL = [(suite, name) for suite, names in CONTENDERS.items() for name in names]
+NGINX = pytest.mark.needs("nginx")
+ALL = [  # each proxy passes on what an nginx serves
+    pytest.param(suite, name, marks=NGINX if name == "nginx" or suite == "proxies" else ())
+    for suite, names in CONTENDERS.items()
+    for name in names
+]
 
 
 def suite_of(bench: ModuleType, name: str) -> Any:
@@ -86,6 +91,7 @@ def test_each_server_gives_every_byte(bench: ModuleType, root: Path, suite: str,
             assert got.headers["Content-Length"] == str(len(got.content))
 
 
+@pytest.mark.needs("wrk")
 def test_each_kind_of_load_is_read(bench: ModuleType, root: Path) -> None:
     with started(bench, root, "files", "lab06") as up:
         poured = bench.measure(workload(bench, "files", "pour-64m-10", clients=4), *up, 1)
@@ -111,6 +117,7 @@ def test_memory_is_that_of_the_server(bench: ModuleType, root: Path) -> None:
     assert held["load-all"] > 6 * 1024
 
 
+@NGINX
 def test_a_crowd_downloads_to_the_end(
     bench: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

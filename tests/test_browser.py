@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streamlab import KiB, Server, random_file, sample_video, watch
+from streamlab import KiB, Server, browser, doctor, random_file, sample_video, watch
 from streamlab.browser import Viewing
 from streamlab.files import SampleFile
 
@@ -136,3 +136,26 @@ def test_nothing_is_left_when_the_watcher_is_killed(
             watcher.wait()
         with connection:
             assert becomes(lambda: not any(alive(each.pid) for each in running))
+
+
+def test_a_driver_that_lacks_a_library_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, and a notebook that needs the browser is then skipped with that reason."""
+    node = tmp_path / "node"
+    words = "node: error while loading shared libraries: libatomic.so.1: cannot open shared object"
+    node.write_text(f"#!/bin/sh\necho '{words}' >&2\nexit 127\n")
+    node.chmod(0o755)
+    driver = "playwright._impl._driver.compute_driver_executable"
+    browser.driver_problem.cache_clear()
+    monkeypatch.setattr(driver, lambda: (str(node), "cli.js"))
+    try:
+        problem = browser.driver_problem()
+        assert problem.endswith("the library libatomic.so.1 is missing (package libatomic1)")
+        monkeypatch.setattr(doctor, "find_tool", lambda _: "/usr/bin/chromium")
+        assert doctor.missing(["chromium"]) == [f"chromium: {problem}"]
+    finally:
+        browser.driver_problem.cache_clear()
+    node.write_text("#!/bin/sh\necho 1.0\n")
+    assert browser.driver_problem() == ""
+    browser.driver_problem.cache_clear()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
-from types import SimpleNamespace
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from streamlab import download
-from streamlab.checks import Trace, cause_of, read_answer
+from streamlab.checks import Trace, by_hand, cause_of, log_of, read_answer, state_of
 from streamlab.errors import DownloadError
 from streamlab.files import MiB
+from streamlab.server import out_of_memory
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -46,6 +49,7 @@ def test_an_answer_may_end_by_closing() -> None:
         (b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", "not with a status line"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", "no empty line"),
         (b"HTTP/1.1 200 OK\r\nno header\r\n\r\n", "no header line"),
+        (CHUNKED + b"2\r\nhe\r\n", "before the last chunk"),
         (HEAD + b"hello!", "1 bytes follow"),
         (HEAD + b"hell", "only 4 bytes came"),
         (HEAD.replace(b"5", b"+5") + b"hello", "not a number"),
@@ -58,6 +62,121 @@ def test_an_answer_may_end_by_closing() -> None:
 def test_a_bad_answer_is_told(raw: bytes, problem: str) -> None:
     """Each way to break the letter has its words."""
     assert problem in read_answer(raw, closed=True).problem
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        (b"", "no_answer"),
+        (b"hello", "malformed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "cut_short"),
+        (b"HTTP/1.1 200 OK\r\nno header", "malformed"),
+        (HEAD + b"hell", "cut_short"),
+        (HEAD + b"hello!", "too_many"),
+        (CHUNKED + b"2\r\nhe\r\n", "cut_short"),
+        (CHUNKED + b"zz\r\n", "malformed"),
+        (HEAD + b"hello", None),
+    ],
+)
+def test_a_bad_answer_has_its_fault(raw: bytes, fault: str | None) -> None:
+    """What is valid and cut short is not called malformed."""
+    assert read_answer(raw, closed=True).fault == fault
+
+
+@dataclass
+class Seen:
+    """What a check can see of a server."""
+
+    text: str = ""
+    running: bool = True
+    output_limit: int | None = None
+    places: tuple[tuple[str, int], ...] = ()
+    url: str = "http://127.0.0.1:80"
+    exit_status: int | None = None
+
+    def log(self) -> str:
+        return self.text
+
+    recent_log = log
+
+    def listens_on(self) -> list[tuple[str, int]]:
+        return list(self.places)
+
+
+@pytest.mark.parametrize(
+    ("server", "cause"),
+    [
+        (Seen(running=False), "died"),
+        (Seen(places=(("127.0.0.1", 81),)), "elsewhere"),
+        (Seen(running=False, output_limit=MiB), "too_much_output"),
+        (Seen(running=False, text="Traceback\nMemoryError\n"), "whole_file"),
+    ],
+)
+def test_a_refused_connection_has_its_cause(server: Any, cause: str) -> None:
+    """A server that listens elsewhere has not ended; what ended it is known from evidence."""
+    assert cause_of("refused", server) == cause
+
+
+def test_what_a_server_did_is_told() -> None:
+    """Its end, its limit on output, or the port on which it really listens."""
+    ended: Any = Seen(running=False, exit_status=3)
+    assert state_of(ended) == " It has ended, with status 3."
+    flooded: Any = Seen(running=False, output_limit=64 * MiB)
+    assert "It has written 64 MiB" in state_of(flooded) and "fsize_mib" in state_of(flooded)
+    moved: Any = Seen(places=(("127.0.0.1", 81),))
+    assert "listens on 127.0.0.1:81; its first line names http://127.0.0.1:80" in state_of(moved)
+    right: Any = Seen(places=(("127.0.0.1", 80),))
+    assert state_of(right) == ""
+
+
+def test_a_log_is_shown_in_a_few_legible_lines() -> None:
+    """The last lines, binary data as a short escaped piece, no control characters."""
+    lines = [f"line {number}" for number in range(30)]
+    server: Any = Seen("\n".join([*lines, "\0\x1b[2J" * 500, "x" * 500]))
+    shown = log_of(server)
+    assert "line 29" in shown and "line 15" not in shown
+    assert "\\x00\\x1b[2J" in shown and "\x1b" not in shown and "\0" not in shown
+    assert all(len(line) < 240 for line in shown.splitlines())
+    assert len(next(line for line in shown.splitlines() if "x1b" in line)) < 100
+    assert log_of(Seen("listening on http://127.0.0.1:80\n")) == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "pause"),
+    [
+        ([b"GET / HTTP/1.1\r\n", b"Host: it's\r\n\r\n"], 0.0),
+        ([bytes([byte]) for byte in b"GET /\xff HTTP/1.1\r\n\r\n"], 0.001),
+        ([b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n"], 0.0),
+        ([b"\n" * 50 + b"GET / HTTP/1.1\r\n\r\n"], 0.0),
+    ],
+)
+def test_a_command_by_hand_sends_the_same_bytes(pieces: list[bytes], pause: float) -> None:
+    """A terminal's shell takes it as it stands, and what comes back is shown."""
+    wanted, came = b"".join(pieces), b""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = by_hand(pieces, pause).replace("PORT", str(listener.getsockname()[1]))
+        assert len(command) < 400
+        client = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True)
+        connection, _ = listener.accept()
+        with connection:
+            while len(came) < len(wanted):
+                came += connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        output, _ = client.communicate(timeout=30)
+    assert came == wanted
+    assert "HTTP/1.1 200 OK" in output
+
+
+def test_a_command_by_hand_can_leave() -> None:
+    """The client closes at once, and waits for no answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = by_hand([b"GET /"], leaves=True)
+        command = command.replace("PORT", str(listener.getsockname()[1]))
+        assert subprocess.run(["sh", "-c", command], timeout=30).returncode == 0
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(100) == b"GET /"
+            assert connection.recv(100) == b""
 
 
 def test_a_curve_is_one_line() -> None:
@@ -98,5 +217,20 @@ def test_a_download_that_fails_has_its_cause(raw: bytes, cause: str) -> None:
         with pytest.raises(DownloadError) as error:
             download(f"http://127.0.0.1:{listener.getsockname()[1]}/a")
         thread.join()
-    server = SimpleNamespace(log=lambda: "")
-    assert cause_of(str(error.value), server) == cause  # type: ignore[arg-type]
+    server: Any = Seen()
+    assert cause_of(error.value.failure, server) == cause
+
+
+@pytest.mark.parametrize(
+    ("log", "ran_out"),
+    [
+        ("Traceback (most recent call last):\n  File x\nMemoryError\n", True),
+        ("  + Exception Group Traceback\n    | MemoryError\n", True),
+        ("cat: big.bin: Cannot allocate memory\n", True),
+        ("OSError: [Errno 12] Cannot allocate memory\n", True),
+        ("no MemoryError so far, all is well\n", False),
+        ("GET /MemoryError.txt\n", False),
+    ],
+)
+def test_a_word_in_a_log_is_no_lack_of_memory(log: str, ran_out: bool) -> None:
+    assert out_of_memory(log) == ran_out

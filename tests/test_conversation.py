@@ -116,3 +116,18 @@ def test_bytes_that_are_no_text_are_escaped_and_long_lines_shortened() -> None:
 def test_messages_stand_apart() -> None:
     assert repr(wire(LENGTH * 2)).count("\n\n") == 1
     assert repr(wire(b"")) == ""
+
+
+@pytest.mark.parametrize("words", ["Requested Range Not Satisfiable", "Range Not Satisfiable", ""])
+def test_the_words_of_a_renamed_status_are_live(words: str) -> None:
+    """What is compared does not depend on Python's version; the words stand in the live cell."""
+    shown = wire(f"HTTP/1.1 416 {words}\r\nContent-Length: 0\r\n\r\n".encode())
+    assert repr(shown).startswith("HTTP/1.1 416 ...\\r\\n   ")
+    page = shown._repr_mimebundle_()["text/html"]
+    assert ('class="live"' in page) == bool(words)
+    assert f">{words}</td>" in page
+
+
+def test_the_words_of_other_statuses_are_shown() -> None:
+    """They are the same in all versions, and say something to a reader."""
+    assert "404 Not Found" in repr(wire(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"))

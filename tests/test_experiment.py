@@ -25,6 +25,7 @@ from streamlab import (
     measure,
     measure_client,
     memory,
+    patience,
     random_file,
     sparse_file,
     waiting,
@@ -109,9 +110,13 @@ def test_the_news_of_an_end_may_be_late(
         pid = 7
         running = property(lambda _: next(running))
 
-    tenths, running = count(), iter([*[True] * 50, False])
-    slow = SimpleNamespace(monotonic=lambda: next(tenths) / 10, sleep=lambda _: None)
+    hundredths, running = count(), iter([*[True] * 50, False])
+    slow = SimpleNamespace(monotonic=lambda: next(hundredths) / 100, sleep=lambda _: None)
     monkeypatch.setattr(experiment, "time", slow)
+    monkeypatch.setattr(patience, "time", slow)
+    monkeypatch.setattr(patience, "_CLOCKS", {})
+    monkeypatch.setattr(patience, "threads_below", lambda _: {})
+    monkeypatch.setattr(patience, "pressure", lambda: None)
     for module in (experiment, memory):
         monkeypatch.setattr(module, "thread_states", lambda _: states)
     experiment._await_end(Ending())
@@ -404,12 +409,17 @@ def test_a_filling_knows_where_it_failed(filling: Filling) -> None:
     assert replace(filling, served=9, error=None).failed_at is None
 
 
-def keeps(url: str) -> bytes:
+def keeps(url: str) -> bytearray:
     """A client that holds the whole body once."""
     from urllib.request import urlopen
 
     with urlopen(url) as response:
-        return response.read()
+        # Not read(): since CVE-2025-13836 that makes room for more than it reads.
+        body = bytearray(int(response.headers["Content-Length"]))
+        rest = memoryview(body)
+        while rest:
+            rest = rest[response.readinto(rest) :]
+        return body
 
 
 def lets_go(url: str) -> None:

@@ -30,8 +30,8 @@ from random import Random
 import psutil
 import pytest
 
-from streamlab import Server, checks, client_checks, random_file
-from streamlab.clients import OVERDUE, Crowd
+from streamlab import Server, checks, client_checks, loop_checks, random_file
+from streamlab.clients import Crowd
 from streamlab.errors import DownloadError
 from streamlab.grading.run import grade_class
 from streamlab.labs import Lab, run_checks
@@ -305,7 +305,8 @@ def try_answer(how: str, folder: Path) -> list[str]:
     program.write_text(f"ANSWER = {first!r}\nAGAIN = {again!r}\n{ANSWERING}")
     told = []
     with Server(program, folder / "root") as server:
-        for check in (checks.bytes_arrive, checks.holds_little, checks.well_formed):
+        waiting = loop_checks.waiting_clients_cost_little
+        for check in (checks.bytes_arrive, waiting, checks.well_formed):
             with pytest.raises(CheckFailed) as caught:
                 check(server, Random(1))
             told.append(caught.value.evidence)
@@ -343,7 +344,7 @@ def test_clients_whose_time_is_up_fail_the_server(
     """A server that is so slow that a whole crowd has to be ended is no fault of the grader."""
 
     def hear(self: object, expected: str) -> None:
-        raise DownloadError(f"{OVERDUE} 3 s")
+        raise DownloadError("no answer in 3 s", "overdue")
 
     with Server(TESTS / "servers" / "streaming.py", tmp_path) as server:
         file = random_file(1000, folder=tmp_path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from streamlab import labs
@@ -37,6 +39,31 @@ def test_students_get_the_stubs_of_the_labs_that_are_given_out(tmp_path: Path) -
     assert not [name for name in inside if name.startswith(private)]
     solution = COURSE / "solutions" / "02_chunked_loop" / "server.py"
     assert solution.read_bytes() not in inside.values()
+
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("given", [[], ["2"]], ids=["all labs", "one lab"])
+def test_no_link_leads_nowhere(tmp_path: Path, given: list[str]) -> None:
+    release(COURSE, tmp_path / "week.zip", given)
+    with zipfile.ZipFile(tmp_path / "week.zip") as archive:
+        archive.extractall(tmp_path)
+    course = tmp_path / TOP
+    pages = {page: page.read_text("utf-8") for page in course.rglob("*.md")}
+    for notebook in course.rglob("*.ipynb"):
+        cells = nbformat.read(notebook, as_version=4).cells
+        pages[notebook] = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    links = [
+        (page, link.partition("#")[0])
+        for page, text in pages.items()
+        for link in LINK.findall(re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL))
+        if not re.match(r"[a-z]+:|#", link)
+    ]
+    assert len(links) > 10
+    assert [f"{page}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+    later = "Lab 03 · The join trap (not handed out yet)"
+    assert (later in pages[course / "notebooks" / "03_join_trap.ipynb"]) == bool(given)
 
 
 def test_equal_contents_give_an_equal_archive(tmp_path: Path) -> None:

@@ -270,11 +270,12 @@ def test_a_folder_in_the_way_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_student_reads_what_happened(tmp_path: Path) -> None:
-    """Points, each check, and of a failed one: evidence, meaning, curl, the first hint only."""
+    """Points, each check, and of a failed one: promise, evidence, meaning, curl, the first hint."""
     failed = result(
         evidence="GET /a.bin: cut short\nMemoryError",
         cause="whole_file",
         curl="curl http://h/a",
+        promise="cup",
         seed=4711,
     )
     passed = result("bytes", "passed", evidence="all of it", seed=4711)
@@ -284,7 +285,8 @@ def test_a_student_reads_what_happened(tmp_path: Path) -> None:
     assert "Larger than memory 0 of 3 failed" in page.words
     for each in (*failed.evidence.split("\n"), LAB.cause_text("whole_file"), failed.curl):
         assert each in page.text
-    first, second, *_ = LAB.check("huge").hints
+    assert f"The lab's text says {LAB.promises['cup'].text}" in page.words
+    first, second, *_ = LAB.hints("huge", "whole_file")
     assert first in page.text and second not in page.text
     assert "all of it" not in page.text
     assert "Ada Lovelace" in page.text and "ab" * 32 in page.text

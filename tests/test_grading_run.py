@@ -26,6 +26,8 @@ from streamlab.labs import Lab
 from streamlab.memory import children_of, group_members
 
 pytestmark = pytest.mark.needs("linux")
+ISOLATED = pytest.mark.needs("bwrap")
+"""A class is graded in sandboxes."""
 
 MANIFEST = """\
 title = "Twice"
@@ -150,6 +152,7 @@ def log_lines(tmp_path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@ISOLATED
 def test_every_outcome_has_its_row(tmp_path: Path, grade_it: Grade) -> None:
     report = grade_it()
     assert gradebook(tmp_path) == EXPECTED
@@ -161,6 +164,7 @@ def test_every_outcome_has_its_row(tmp_path: Path, grade_it: Grade) -> None:
     assert len(list((tmp_path / "out" / "feedback").iterdir())) == len(EXPECTED)
 
 
+@ISOLATED
 @pytest.mark.students("ann", "eve")
 def test_each_result_is_written_with_what_it_speaks_of(tmp_path: Path, grade_it: Grade) -> None:
     grade_it(seed=77)
@@ -170,6 +174,7 @@ def test_each_result_is_written_with_what_it_speaks_of(tmp_path: Path, grade_it:
         assert {"points", "evidence", "checks_version", "student", "outcome"} <= set(line)
 
 
+@ISOLATED
 @pytest.mark.students("bob", "gus", "hal")
 def test_what_failed_for_want_of_time_is_tried_again_alone(tmp_path: Path, grade_it: Grade) -> None:
     report = grade_it()
@@ -179,6 +184,7 @@ def test_what_failed_for_want_of_time_is_tried_again_alone(tmp_path: Path, grade
     assert "run again alone: quick" in details["gus"]
 
 
+@ISOLATED
 @pytest.mark.students("bob", "fay")
 def test_again_and_nothing_is_done_twice(tmp_path: Path, grade_it: Grade) -> None:
     first = grade_it()
@@ -189,6 +195,7 @@ def test_again_and_nothing_is_done_twice(tmp_path: Path, grade_it: Grade) -> Non
     assert [m.points for m in first.marks] == [m.points for m in second.marks]
 
 
+@ISOLATED
 @pytest.mark.students("bob", "gus")
 def test_the_same_seed_gives_the_same_marks_elsewhere(
     tmp_path: Path, lab: Lab, handed_in: Path, grade_it: Grade
@@ -201,6 +208,7 @@ def test_the_same_seed_gives_the_same_marks_elsewhere(
     assert one.read_bytes() == other.read_bytes()
 
 
+@ISOLATED
 @pytest.mark.students("ann", "bob")
 def test_only_a_changed_submission_is_graded_anew(
     tmp_path: Path, handed_in: Path, grade_it: Grade
@@ -211,6 +219,7 @@ def test_only_a_changed_submission_is_graded_anew(
     assert gradebook(tmp_path) == {"ann": ("10", "graded"), "bob": ("10", "graded")}
 
 
+@ISOLATED
 @pytest.mark.students("ann", "bob", "eve", "fay")
 def test_interrupted_it_continues_where_it_stopped(tmp_path: Path, grade_it: Grade) -> None:
     def interrupt(done: int, total: int, who: str) -> None:
@@ -228,6 +237,7 @@ def test_interrupted_it_continues_where_it_stopped(tmp_path: Path, grade_it: Gra
     assert gradebook(tmp_path) == expected("ann", "bob", "eve", "fay")
 
 
+@ISOLATED
 @pytest.mark.students("ann", "bob")
 def test_killed_it_leaves_nothing_running(
     tmp_path: Path, lab: Lab, handed_in: Path, becomes: Callable[[Callable[[], bool]], bool]
@@ -260,6 +270,7 @@ def _lives(pid: int) -> bool:
     return True
 
 
+@ISOLATED
 @pytest.mark.students("ann", "bob", "hal")
 def test_stopped_it_leaves_nothing_running(handed_in: Path, grade_it: Grade) -> None:
     (handed_in / "hal" / "twice.py").write_text(f"# takes its time\n{ANSWERS['ann']}")
@@ -276,6 +287,7 @@ def test_stopped_it_leaves_nothing_running(handed_in: Path, grade_it: Grade) -> 
     assert set(children_of(os.getpid())) <= before
 
 
+@ISOLATED
 @pytest.mark.students("ann")
 def test_a_report_of_something_else_is_left_alone(
     tmp_path: Path, lab: Lab, grade_it: Grade
@@ -291,6 +303,7 @@ def test_a_report_of_something_else_is_left_alone(
     assert (tmp_path / "out" / "gradebook.csv").read_bytes() == before
 
 
+@ISOLATED
 @pytest.mark.students("ann")
 def test_two_runs_do_not_write_into_one_report(tmp_path: Path, grade_it: Grade) -> None:
     with (
@@ -300,6 +313,7 @@ def test_two_runs_do_not_write_into_one_report(tmp_path: Path, grade_it: Grade) 
         grade_it()
 
 
+@ISOLATED
 @pytest.mark.students("ann", "bob")
 def test_a_full_disk_is_one_line(tmp_path: Path, grade_it: Grade) -> None:
     def fill_the_disk(done: int, total: int, who: str) -> None:
@@ -339,6 +353,7 @@ def task_of(lab: Lab, **changes: object) -> Task:
     return Task(**{**fields, **changes})
 
 
+@ISOLATED
 def test_a_task_needs_nothing_beside_itself(lab: Lab, tmp_path: Path) -> None:
     task = task_of(lab)
     shutil.rmtree(lab.folder)
@@ -366,6 +381,7 @@ def test_a_scheduler_that_is_not_there(grade_it: Grade) -> None:
         grade_it(scheduler="tcp://127.0.0.1:1")
 
 
+@ISOLATED
 @pytest.mark.students("ann", "bob", "eve", "gus")
 def test_dask_workers_that_die_lose_nothing(tmp_path: Path, grade_it: Grade) -> None:
     """Two workers, one of which is killed as soon as the first submission is done."""

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 from email.utils import formatdate
 from pathlib import Path
 from random import Random
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streamlab.checks import comes_to_rest, connected, read_answer, request_for
+from streamlab.checks import comes_to_rest, connected, read_answer, request_for, short_transfers
 from streamlab.files import MiB, random_file
 from streamlab.hybrid_checks import (
     Lease,
     date_problem,
     directives,
+    encoded,
     head_of,
     no_descriptors,
     same_length,
+    segments,
+    serves_a_mixed_crowd,
+    target_of,
+    types_of,
     waiting_client,
 )
 from streamlab.server import Server
 from streamlab.testing import CheckFailed
 
+TOOLS = Path(__file__).parent.parent / "tools"
 SOLUTION = Path(__file__).parent.parent / "solutions" / "05_hybrid_server" / "server.py"
 NOW = 784887151.0
 """Tue, 15 Nov 1994 08:12:31 GMT"""
@@ -31,36 +45,143 @@ NOW = 784887151.0
 pytestmark = pytest.mark.needs("linux")
 
 
-@pytest.mark.parametrize("late", [0, 2, -2])
+@pytest.mark.parametrize("late", [0, 1, 2, 3, -1])
 def test_a_date_of_now_is_right(late: int) -> None:
-    """It may be a little older or newer than our clock."""
-    assert date_problem(formatdate(NOW - late, usegmt=True), NOW) == ""
+    """It may be two seconds older than the answer, and counts whole seconds."""
+    assert date_problem(formatdate(NOW - late, usegmt=True), NOW, NOW) is None
 
 
 @pytest.mark.parametrize(
-    ("date", "problem"),
+    ("date", "cause", "problem"),
     [
-        ("", "not written like"),
-        ("now", "not written like"),
-        ("Tue, 15 Nov 1994 08:12:31 UTC", "not written like"),
-        ("Tue, 15 Nov 1994 08:12:31 +0000", "not written like"),
-        ("Tue, 15 Nov 1994 08:12:31", "not written like"),
-        ("Mon, 15 Nov 1994 08:12:31 GMT", "not written like"),
-        ("Tue, 15 Nov 94 08:12:31 GMT", "not written like"),
-        ("Tuesday, 15-Nov-94 08:12:31 GMT", "not written like"),
-        ("Tue Nov 15 08:12:31 1994", "not written like"),
-        ("Tue, 15 Nov 1994 13:42:31 GMT", "19800 s ahead"),
-        ("Tue, 15 Nov 1994 08:12:01 GMT", "30 s behind"),
+        ("", "wrong_date", "not written like"),
+        ("now", "wrong_date", "not written like"),
+        ("Tue, 15 Nov 1994 08:12:31 UTC", "wrong_date", "not written like"),
+        ("Tue, 15 Nov 1994 08:12:31 +0000", "wrong_date", "not written like"),
+        ("Tue, 15 Nov 1994 08:12:31", "wrong_date", "not written like"),
+        ("Mon, 15 Nov 1994 08:12:31 GMT", "wrong_date", "not written like"),
+        ("Tue, 15 Nov 94 08:12:31 GMT", "wrong_date", "not written like"),
+        ("Di, 15 Nov 1994 08:12:31 GMT", "wrong_date", "not written like"),
+        ("Tuesday, 15-Nov-94 08:12:31 GMT", "wrong_date", "not written like"),
+        ("Tue Nov 15 08:12:31 1994", "wrong_date", "not written like"),
+        ("Tue, 15 Nov 1994 13:42:31 GMT", "wrong_zone", "19800 s ahead"),
+        ("Tue, 15 Nov 1994 07:12:30 GMT", "wrong_zone", "3601 s behind"),
+        ("Tue, 15 Nov 1994 08:12:01 GMT", "wrong_time", "30.0 s behind"),
+        ("Tue, 15 Nov 1994 08:12:27 GMT", "wrong_time", "4.0 s behind"),
+        ("Tue, 15 Nov 1994 08:12:33 GMT", "wrong_time", "2.0 s ahead"),
     ],
 )
-def test_a_wrong_date_is_told(date: str, problem: str) -> None:
+def test_a_wrong_date_is_told(date: str, cause: str, problem: str) -> None:
     """Every other form of a date, another zone, another time."""
-    assert problem in date_problem(date, NOW)
+    found = date_problem(date, NOW, NOW)
+    assert found is not None
+    assert found.cause == cause
+    assert problem in found.what
 
 
-@pytest.mark.parametrize("value", ["public, max-age=3600", "MAX-AGE=3600 ,Public"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.html", "text/html"),
+        ("a.b.PDF", "application/pdf"),
+        ("v1.html/a.Css", "text/css"),
+        ("v1.html/a", "application/octet-stream"),
+        ("a.html.gz", "application/octet-stream"),
+        ("html", "application/octet-stream"),
+        ("a.", "application/octet-stream"),
+        ("a.html~", "application/octet-stream"),
+    ],
+)
+def test_a_type_goes_by_the_last_ending(name: str, kind: str) -> None:
+    assert kind in types_of(name)
+
+
+@given(segments().flatmap(lambda name: st.tuples(st.just(name), encoded(name))))
+def test_a_name_can_be_read_from_each_way_to_write_it(pair: tuple[str, str]) -> None:
+    """What is drawn is a target in ASCII, and a name that a file can have."""
+    name, written = pair
+    assert unquote(written) == unquote(target_of(name)) == name
+    assert re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@%-]+", written)
+    assert len(name.encode()) <= 255 and "/" not in name
+
+
+# Causes
+
+
+def changed(tmp_path: Path, *changes: tuple[str, str]) -> Path:
+    """The lab's solution with other words in it, as a program of its own."""
+    text = SOLUTION.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    program = tmp_path / "program.py"
+    program.write_text(text)
+    return program
+
+
+BACKWARDS = ("body = file.read(size)", "body = file.read(size)[::-1]")
+
+
+def test_what_is_wrong_alone_is_not_mixed_up(tmp_path: Path) -> None:
+    """The crowd's question stays open where one client alone gets other bytes."""
+    (root := tmp_path / "root").mkdir()
+    program = changed(tmp_path, BACKWARDS)
+    with Server(program, root) as server, pytest.raises(CheckFailed) as failed:
+        serves_a_mixed_crowd(server, Random(1))
+    assert (failed.value.cause, failed.value.promise) == ("wrong_bytes", "file")
+
+
+def test_other_bytes_are_no_short_transfer(tmp_path: Path) -> None:
+    """On plain sockets they are wrong already: then nobody speaks of send."""
+    (root := tmp_path / "root").mkdir()
+
+    def launch(**options: Any) -> Server:
+        return Server(changed(tmp_path, BACKWARDS), root, **options).start()
+
+    with pytest.raises(CheckFailed) as failed:
+        short_transfers(launch, Random(1), tmp_path)
+    assert failed.value.cause == "wrong_bytes"
+
+
+@pytest.mark.parametrize(
+    ("sent", "cause"),
+    [
+        ('b"HTTP/1.1 200 OK\\r\\nContent-Le"', "cut_short"),
+        ('b"HTTP/1.1 200"', "cut_short"),
+        ('b""', "no_answer"),
+        ('b"200 OK\\r\\n\\r\\n"', "malformed"),
+    ],
+)
+def test_half_a_head_is_cut_short(tmp_path: Path, sent: str, cause: str) -> None:
+    """It was HTTP as far as it came."""
+    (root := tmp_path / "root").mkdir()
+    program = changed(
+        tmp_path,
+        (
+            "    words = head.split",
+            f"    connection.sendall({sent}); return False\n    words = head.split",
+        ),
+    )
+    with Server(program, root, probe=False) as server, pytest.raises(CheckFailed) as failed:
+        head_of(server, "/page.html")
+    assert failed.value.cause == cause
+
+
+def test_a_server_elsewhere_is_told(tmp_path: Path) -> None:
+    """It runs, and nobody listens where its first line says."""
+    (root := tmp_path / "root").mkdir()
+    program = changed(tmp_path, ("{listener.getsockname()[1]}", "9"))
+    with Server(program, root, probe=False) as server, pytest.raises(CheckFailed) as failed:
+        head_of(server, "/page.html")
+    assert failed.value.cause == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["public, max-age=3600", "MAX-AGE=3600 ,Public", "public\r\nCache-Control: max-age=3600"],
+)
 def test_directives_are_a_set(value: str) -> None:
-    """Their order, their case and the space between them mean nothing."""
+    """Their order, their case, their lines and the space between them mean nothing."""
     raw = f"HTTP/1.1 200 OK\r\nCache-Control: {value}\r\nContent-Length: 0\r\n\r\n"
     assert directives(read_answer(raw.encode(), closed=True)) == {"public", "max-age=3600"}
 
@@ -129,5 +250,27 @@ def test_who_waits_has_a_part_only(tmp_path: Path) -> None:
     with Server(SOLUTION, tmp_path) as server:
         with waiting_client(server, "/large.pdf") as (_, came):
             assert MiB // 2 < len(came) < 4 * MiB
-        with pytest.raises(CheckFailed, match="no more came"), waiting_client(server, "/page.html"):
+        with pytest.raises(CheckFailed, match="No more came"), waiting_client(server, "/page.html"):
             pass
+
+
+@pytest.mark.parametrize("kernel", ["small", "debian", "large"])
+def test_a_file_to_be_held_is_more_than_a_kernel_takes(kernel: str) -> None:
+    """With 64 MiB buffers a kernel takes 7 MiB of a fast client: files of 8 MiB leave nothing."""
+    program = (
+        "from random import Random\n"
+        "from streamlab.buffers import connection_buffer\n"
+        "from streamlab.hybrid_checks import too_large_for_buffers\n"
+        "sizes = [too_large_for_buffers(Random(seed), 32) for seed in range(50)]\n"
+        "taken = (1 << 20) + connection_buffer(32, first=1 << 20)\n"
+        "print(min(sizes) - taken, max(sizes))\n"
+    )
+    tool = [sys.executable, str(TOOLS / "kernels.py"), f"--kernel={kernel}", "--"]
+    ended = subprocess.run(
+        [*tool, sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    if ended.stderr.startswith("kernels.py: ") and not os.environ.get("CI"):
+        pytest.skip(ended.stderr.strip())
+    left, largest = map(int, ended.stdout.split())
+    assert left > 0.5 * MiB, f"a file read whole would not be held with the settings {kernel}"
+    assert largest < 10 * 1024 * 1024, "a threshold ten times too large must still be seen"

@@ -136,14 +136,15 @@ def test_make_lab_serves_chapter_00(tmp_path: Path) -> None:
     copy = tmp_path / "course"
     lab_browser.copy_of_lessons(copy / "notebooks", ROOT / "notebooks")
     shutil.copytree(ROOT / "tools", copy / "tools")
-    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
+    for name in ("Makefile", "apt.txt", "pyproject.toml", "requirements.txt"):
         shutil.copy(ROOT / name, copy)
     (copy / ".venv").mkdir()
     (copy / ".venv" / "bin").symlink_to(Path(sys.prefix) / "bin")
     (copy / ".venv" / "streamlab.stamp").write_text(fingerprint(copy))
     home = tmp_path / "home"
     options = " ".join(lab_browser.options())
-    command = ["make", "lab", f"PYTHON={sys.executable}", f"LAB_OPTIONS={options}"]
+    settings = [f"PYTHON={sys.executable}", "SYSTEM=no", f"LAB_OPTIONS={options}"]
+    command = ["make", "lab", *settings]
     with lab_browser.running_lab(command, copy, home) as lab:
         told = (home / "lab.log").read_text()
         path = "lab/tree/notebooks/00_start_here.ipynb"

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import html
 import json
+import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
-from streamlab import labs
-from streamlab.labs import Lab, LabError, generate, run_checks, solution_lines, strip_solution
+from streamlab import display, labs
+from streamlab.labs import (
+    Lab,
+    LabError,
+    as_text,
+    generate,
+    run_checks,
+    scratch_folder,
+    solution_lines,
+    strip_solution,
+)
 from streamlab.results import CheckResult, schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,6 +128,25 @@ def files_of(folder: Path) -> dict[str, str]:
     }
 
 
+def test_a_folder_is_removed_while_programs_still_write_into_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that is cut short ends while its servers do."""
+    remove, times = shutil.rmtree, []
+
+    def remove_and_lose_the_race(folder: str, **options: Any) -> None:
+        remove(folder, **options)
+        times.append(folder)
+        if len(times) < 3:
+            Path(folder, "files").mkdir(parents=True)
+
+    monkeypatch.setattr(labs.shutil, "rmtree", remove_and_lose_the_race)
+    with scratch_folder("streamlab-test-") as name:
+        Path(name, "file").touch()
+    assert not Path(name).exists()
+    assert len(times) == 3
+
+
 @each_lab
 def test_labs_are_what_solutions_make_of_them(generated: Path) -> None:
     """`make labs` has been run after the last change of a solution."""
@@ -159,10 +192,29 @@ def test_a_manifest_is_complete(solution: Path) -> None:
     for check in lab.checks:
         assert f"def test_{check.id}(" in source
         assert check.points > 0 and check.title and check.kind.isupper()
-        assert check.hints, check.id
+        assert lab.hints(check.id), check.id
     assert source.count("\ndef test_") == len(lab.checks)
     assert lab.title and lab.manifest["minutes"] > 0
     assert lab.cause_text("could_not_run")
+
+
+@each_lab
+def test_each_cause_has_hints_that_fit_it(solution: Path) -> None:
+    """In a lab with a contract no cause gets the hints of its check, which may be beside it."""
+    lab = Lab(solution)
+    if lab.promises:
+        assert [cause for cause in lab.manifest["causes"] if lab.hints("", cause) == []] == []
+    assert lab.hints("", "no such cause") == []
+
+
+@each_lab
+def test_the_ids_of_the_checks_stand_on_the_page(solution: Path) -> None:
+    """Where one reads what the lab asks for one also reads how to ask for one check alone."""
+    lab = Lab(solution)
+    if lab.promises:
+        page = json.loads((solution / "lab.ipynb").read_text())
+        text = "\n".join("".join(cell["source"]) for cell in page["cells"])
+        assert [check.id for check in lab.checks if f"`{check.id}`" not in text] == []
 
 
 # Running
@@ -208,7 +260,15 @@ def test_a_stub_is_not_attempted(generated: Path) -> None:
     assert [result.check for result in results] == [check.id for check in Lab(generated).checks]
 
 
-@each_lab
+@pytest.mark.parametrize(
+    "solution",
+    [
+        # Its last check leaves out the clients that are not installed; curl is the strictest.
+        pytest.param(path, marks=pytest.mark.needs("curl") if path.name == "08_ranges" else ())
+        for path in SOLUTIONS
+    ],
+    ids=lambda path: path.name,
+)
 @pytest.mark.needs("linux")
 def test_a_stub_starts_and_fails(generated: Path) -> None:
     """Run as a program, the stub starts, and passes nothing but what lab.toml says it may."""
@@ -298,7 +358,7 @@ def test_line_ends_and_trailing_space_are_no_attempt(course: Path) -> None:
 def test_hints_come_one_by_one(course: Path) -> None:
     """One more each time, and the last one again and again."""
     lab = Lab(course)
-    hints = lab.checks[0].hints
+    hints = lab.hints(lab.checks[0].id)
     told = [labs.next_hint(lab) for _ in range(len(hints) + 1)]
     for number, hint in enumerate(hints):
         assert hint in told[number]
@@ -338,6 +398,47 @@ def test_pytest_gives_the_same_verdicts(course: Path) -> None:
     assert f"{len(Lab(course).checks)} failed" in ran.stdout
 
 
+LATE = """
+import pathlib
+from streamlab import DownloadError, ServerError
+
+def test_wire(lab):
+    tries = pathlib.Path({tries!r})
+    with tries.open("a") as file:
+        file.write("x")
+    if len(tries.read_text()) < {needed}:
+        raise {error}
+"""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        'ServerError("load_all.py did not listen within 10 s")',
+        'DownloadError("not finished after 60 s", "unfinished")',
+        'DownloadError("no answer in 60 s", "overdue")',
+        'TimeoutError("timed out")',
+        'ServerError("load_all.py ended at its start with status 1")',
+        'DownloadError("cut short", "cut_short")',
+    ],
+)
+def test_what_broke_for_want_of_time_is_run_again(course: Path, tmp_path: Path, error: str) -> None:
+    """It costs nobody a point, and is told once; what has another reason is not tried again."""
+    (course / "server.py").write_text("x = 1\n")
+    tries, late = tmp_path / "tries", "ended" not in error and "cut" not in error
+    told: list[CheckResult] = []
+    for needed, outcome in ((3, "passed" if late else "grader_fault"), (99, "grader_fault")):
+        tries.write_text("")
+        told.clear()
+        text = LATE.format(tries=str(tries), needed=needed, error=error)
+        (course / "test_lab.py").write_text(text)
+        [result] = run_checks(Lab(course), only=["wire"], told=told.append)
+        assert (result.outcome, told) == (outcome, [result])
+        assert len(tries.read_text()) == (3 if late else 1)
+        assert Lab(course).depends_on_time(result) == (outcome == "grader_fault" and late)
+    assert ("not to blame" in as_text(Lab(course), result)) == late
+
+
 def test_a_broken_check_is_the_graders_fault(course: Path) -> None:
     """An exception in a check itself costs nobody a point, and is told as what it is."""
     (course / "server.py").write_text("x = 1\n")
@@ -363,6 +464,40 @@ def test_what_a_check_left_out_is_told(course: Path) -> None:
     assert [r.outcome for r in results] == ["passed", "passed"]
     assert [r.evidence for r in results] == ["nmap is missing: left out.", ""]
     assert labs.advice(lab, results) == "nmap is missing: left out."
+    assert "nmap is missing" in repr(display.Results(lab, results))
+
+
+def test_what_a_check_left_out_stands_in_a_live_cell(course: Path) -> None:
+    """The saved output of a notebook is the same whether a tool is there or not."""
+    lab = Lab(course)
+
+    def saved(note: str) -> dict[str, str]:
+        passed = CheckResult("x", "bytes", "BYTES", 1, 1, "passed", evidence=note, seconds=0.1)
+        shown = display.Results(lab, [passed])._repr_mimebundle_()
+        assert html.escape(note) in shown["text/html"]
+        blanked = re.sub(r'<td class="live"[^>]*>[^<]*</td>', "", shown["text/html"])
+        return {**shown, "text/html": blanked}
+
+    assert saved("") == saved("<nmap> is missing: left out.") == saved("nmap: left out.")
+
+
+def test_a_run_keeps_the_order_asked_for_and_can_end_itself(course: Path) -> None:
+    """At the first failure, say; what it had not come to could not run."""
+    (course / "server.py").write_text("x = 1\n")
+    (course / "test_lab.py").write_text(
+        "import time\n"
+        "from streamlab.testing import fail\n"
+        "def test_bytes():\n    time.sleep(600)\n"
+        "def test_wire():\n    fail('wrong_bytes', 'a failure')\n"
+    )
+    stop = threading.Event()
+    results = run_checks(
+        Lab(course), only=["wire", "none", "bytes"], told=lambda _: stop.set(), stop=stop
+    )
+    assert [(r.check, r.outcome) for r in results] == [
+        ("wire", "failed"),
+        ("bytes", "could_not_run"),
+    ]
 
 
 def test_the_same_seed_draws_the_same(course: Path) -> None:
@@ -401,8 +536,8 @@ def test_nothing_stays_behind(
     [result] = run_checks(Lab(course), only=["wire"])
     assert result.outcome == "could_not_run"
     assert "did not listen within" in result.evidence
-    pids = [int(pid) for pid in re.findall(r"here is (\d+)", result.evidence)]
-    assert len(pids) == 2
+    pids = {int(pid) for pid in re.findall(r"here is (\d+)", result.evidence)}
+    assert len(pids) == 2  # the first of these lines is quoted once more, as the first line
     assert becomes(lambda: not any(alive(pid) for pid in pids))
 
 
@@ -442,8 +577,7 @@ def test_a_run_that_is_stopped_takes_all_with_it(
 
 def test_a_notebook_tells_a_failure_in_full() -> None:
     """Passed checks are a line each; a failed one brings its evidence, escaped in HTML."""
-    from streamlab.display import Results
-
+    Results = display.Results
     lab = Lab(ROOT / "solutions" / "02_chunked_loop")
     good = CheckResult(lab.name, "bytes", "BYTES", 3, 3, "passed", seed=4711, seconds=1.25)
     bad = CheckResult(lab.name, "huge", "HUGE", 0, 3, "failed", "whole_file", "<b>too much</b>")
@@ -454,3 +588,86 @@ def test_a_notebook_tells_a_failure_in_full() -> None:
     shown = Results(lab, [good, bad])._repr_mimebundle_()["text/html"]
     assert "&lt;b&gt;too much" in shown and "<b>too much" not in shown
     assert '<td class="live"' in shown
+
+
+# By hand
+
+
+WRONG = ROOT / "tests" / "labs" / "02_chunked_loop" / "wrong"
+
+
+def by_hand(text: str, port: int) -> tuple[str, str]:
+    """The two commands of a story: what starts the server, and what asks it, on another port."""
+    start = re.search(r"To start the server on them, in .*?: (\(.*\))$", text, re.MULTILINE)
+    ask = re.search(r"^Try it by hand: (.*)$", text, re.MULTILINE)
+    assert start and ask, text
+    assert "PORT" not in start[1] + ask[1]
+    return start[1].replace("8000", str(port)), ask[1].replace("8000", str(port))
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize(
+    ("mistake", "check", "seen"),
+    [
+        ("line_of_8190", "split", "404 Not Found"),  # a line of Python: the head is long
+        ("dot_dot_in_name", "wire", "404 Not Found"),  # curl
+        ("head_as_utf8", "split", "decode byte"),  # a byte that curl does not send
+    ],
+)
+def test_what_failed_can_be_seen_by_hand(
+    course: Path,
+    mistake: str,
+    check: str,
+    seen: str,
+    closed_port: int,
+    becomes: Callable[[Callable[[], bool]], bool],
+) -> None:
+    """The printed commands, as they stand: the server on the kept files, and the request."""
+    shutil.copy(WRONG / f"server__{mistake}.py", course / "server.py")
+    told = streamlab("check", "02", "--only", check, "--keep").stdout
+    start, ask = by_hand(told, closed_port)
+    if ask.startswith("curl") and shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    here = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    log = course / "log.txt"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            ["sh", "-c", f"exec setsid sh -c {shlex.quote(start)}"],
+            cwd=course,
+            stdout=output,
+            stderr=output,
+            env={**here, "PYTHONUNBUFFERED": "1"},
+        )
+    try:
+        assert becomes(lambda: "listening on" in log.read_text()), log.read_text()
+        command = ["sh", "-c", ask]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, env=here)
+        came = answer.stdout + answer.stderr
+        assert becomes(lambda: seen in came + log.read_text()), came
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.mark.needs("linux")
+def test_files_are_kept_of_what_fails_alone(course: Path) -> None:
+    """A check that passes leaves none, another run removes what was kept, and so does a reset."""
+    lab = Lab(course)
+    shutil.copy(WRONG / "server__line_of_8190.py", course / "server.py")
+    results = run_checks(lab, only=["split", "short"], keep=True)
+    assert [result.outcome for result in results] == ["failed", "passed"]
+    kept = labs.kept_files(lab, "split")
+    assert any(kept.iterdir())
+    assert not labs.kept_files(lab, "short").parent.exists()
+    [failed, _] = results
+    assert str(kept.parent) in labs.as_text(lab, failed)
+    labs.reset(lab)
+    assert not kept.exists()
+    assert "With --keep" in labs.as_text(lab, failed)
+
+
+def test_an_app_is_started_by_hand_with_its_runner() -> None:
+    """On the files that it reads from its environment."""
+    lab = Lab(ROOT / "solutions" / "07_frameworks")
+    command = labs.start_by_hand(lab, lab.folder / ".streamlab" / "its files")
+    assert "STREAMLAB_ROOT='.streamlab/its files' python -m streamlab.serve app.py:app" in command

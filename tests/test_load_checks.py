@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import resource
 import socket
+import threading
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 
 import pytest
+from stand_ins import stand_in
 
 from streamlab import checks, load_checks
 from streamlab.files import KiB, MiB, SampleFile, random_file
+from streamlab.labs import Lab, run_checks
 from streamlab.load_checks import Guests, make_room
 from streamlab.server import Cup, Server
 from streamlab.testing import CouldNotRun
 
-SOLUTION = Path(__file__).parent.parent / "solutions" / "06_under_load" / "server.py"
+ROOT = Path(__file__).parent.parent
+LAB = Lab(ROOT / "solutions" / "06_under_load")
+SOLUTION = LAB.folder / "server.py"
+WRONG = ROOT / "tests" / "labs" / LAB.name / "wrong"
 NO_SENDFILE = "import os\ndel os.sendfile\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 
@@ -56,9 +63,9 @@ def test_room_is_made_or_missed(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_guest_tells_what_is_wrong(answering, file: SampleFile, answer, problem: str) -> None:
     """Each way to be served badly has its words."""
-    server = SimpleNamespace(url=answering(answer).removesuffix("/file.bin"))
+    server = stand_in(answering(answer).removesuffix("/file.bin"))
     with Guests(server, file) as guests:
-        assert problem.replace("'hello'", "b'hello'") in guests.come(1)
+        assert problem.replace("'hello'", "b'hello'") in str(guests.come(1))
 
 
 def test_a_guest_waits_and_reads_on(answering, file: SampleFile) -> None:
@@ -66,23 +73,57 @@ def test_a_guest_waits_and_reads_on(answering, file: SampleFile) -> None:
     body = file.path.read_bytes()
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
     for answer in (OK % len(body) + body, chunked % (len(body), body)):
-        server = SimpleNamespace(url=answering(answer).removesuffix("/file.bin"))
+        server = stand_in(answering(answer).removesuffix("/file.bin"))
         with Guests(server, file) as guests:
-            assert guests.come(1) == ""
+            assert guests.come(1) is None
             assert len(guests.here[0].raw) < len(answer)
-            assert guests.read_on(file.size) == ""
+            assert guests.read_on(file.size) is None
 
 
 def test_nobody_waits_for_the_silent(closed_port: int, file: SampleFile) -> None:
     """A server that says nothing is given up, and so is one that is not there."""
-    server = SimpleNamespace(url=f"http://127.0.0.1:{closed_port}")
+    server = stand_in(f"http://127.0.0.1:{closed_port}")
     with Guests(server, file) as guests:
-        assert "no server listens" in guests.come(1)
+        assert "no server listens" in str(guests.come(1))
     listener = socket.create_server(("127.0.0.1", 0))
     with listener:
-        server = SimpleNamespace(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        server = stand_in(f"http://127.0.0.1:{listener.getsockname()[1]}")
         with Guests(server, file) as guests:
-            assert "not finished" in guests.come(3, patience=0.5)
+            assert "time was up after 0.5 s" in str(guests.come(3, within=0.5))
+
+
+def test_one_who_waits_for_long_is_seen_among_others(
+    monkeypatch: pytest.MonkeyPatch, file: SampleFile
+) -> None:
+    """While others get their bytes, the one who gets none is not overlooked."""
+    monkeypatch.setattr(load_checks, "SILENCE", 1.0)
+    body = file.path.read_bytes()
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+
+        def serve() -> None:
+            stack.enter_context(listener.accept()[0])  # and nothing for that one
+            other = stack.enter_context(listener.accept()[0])
+            with suppress(OSError):
+                other.sendall(OK % len(body))
+                for byte in body:
+                    other.sendall(bytes([byte]))
+                    time.sleep(0.05)
+
+        threading.Thread(target=serve, daemon=True).start()
+        server = stand_in(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with Guests(server, file) as guests:
+            problem = guests.come(2, file.size)
+        assert problem is not None and problem.failure == "overdue"
+        assert "for 1 s it got nothing" in str(problem)
+
+
+def test_guests_take_files_in_turns(answering, file: SampleFile, tmp_path: Path) -> None:
+    """Of two files each second client gets the other one."""
+    other = random_file(50 * KiB, folder=tmp_path)
+    server = stand_in(answering(OK % 0).removesuffix("/file.bin"))
+    with Guests(server, file, other) as guests:
+        guests.knock(3)
+        assert [guest.file for guest in guests.here] == [file, other, file]
 
 
 @pytest.mark.parametrize(
@@ -111,9 +152,49 @@ def test_the_solution_works_with_and_without_sendfile(sendfile: bool, tmp_path: 
     draw = Random(6)
     with Server(SOLUTION, root, cup=Cup(nofile=4096), environment=environment) as server:
         checks.bytes_arrive(server, draw)
-        load_checks.slow_ones_get_all(server, draw, pause=0.2)
+        load_checks.alone(server, random_file(2 * MiB, "slow.bin", root))
         before = checks.held_by(server)
         file = random_file(4 * MiB, "waited-for.bin", root)
         with Guests(server, file) as guests:
-            assert guests.come(100) == ""
+            assert guests.come(100) is None
             assert checks.held_by(server) - before < 100 * 128 * KiB
+
+
+@pytest.mark.parametrize(
+    ("answer", "check", "cause"),
+    [
+        ("more/server__text_mode", "drop", "wrong_bytes"),
+        ("more/server__text_mode", "full", "wrong_bytes"),
+        ("more/server__text_mode", "stall", "wrong_bytes"),
+        ("server__full_socket_is_the_end", "drop", "cut_short"),
+        ("server__full_socket_is_the_end", "full", "cut_short"),
+        ("more/server__spins_at_a_full_socket", "full", "busy_loop"),
+        ("server__thread_each", "live", "thread_each"),
+        ("server__shared_handle", "drop", "drops_others"),
+    ],
+)
+def test_a_check_names_the_cause_that_was_seen(answer: str, check: str, cause: str) -> None:
+    """What is wrong for a client alone too is the cause, and the question of the check is open."""
+    [result] = run_checks(LAB, {"server.py": WRONG / f"{answer}.py"}, only=[check], seconds=300)
+    assert (result.outcome, result.cause) == ("failed", cause), result.evidence
+
+
+def test_a_server_that_does_not_recover_is_told_in_one_time() -> None:
+    """How late the last client came stands there, and how long that one waited: no other time."""
+    file = WRONG / "more" / "server__accept_gives_up.py"
+    [result] = run_checks(LAB, {"server.py": file}, only=["full"], seconds=300)
+    assert (result.outcome, result.cause) == ("failed", "stuck_when_full"), result.evidence
+    assert "A new client, who came 6 s later, got no file: " in result.evidence
+    assert "after 1 s" not in result.evidence
+
+
+def test_what_is_kept_for_the_next_clients_is_no_leak(tmp_path: Path) -> None:
+    """Descriptors that a server gets with its first hundred clients, and keeps, are not leaked."""
+    program = tmp_path / "server.py"
+    first = "def open_file(target: str, root: Path) -> BinaryIO:\n"
+    keeps = "    OPENED.append(target)\n    if len(OPENED) == 100:\n"
+    keeps += "        OPENED.extend(open(os.devnull) for _ in range(60))\n"
+    text = SOLUTION.read_text().replace(first, f"OPENED = []\n\n\n{first}{keeps}", 1)
+    program.write_text(text)
+    [result] = run_checks(LAB, {"server.py": program}, only=["drop"], seconds=300)
+    assert result.outcome == "passed", result.evidence

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -26,7 +27,6 @@ from streamlab import (
     memory_of,
     open_files,
     reset_high_water,
-    settled,
     sparse_file,
 )
 from streamlab import socket_buffers as buffers
@@ -60,7 +60,9 @@ class Puppet:
         assert self._process.stdout.readline() == "\n"
 
     def end(self) -> None:
-        """Kill it and wait for its end."""
+        """Kill its group and wait for its end."""
+        if os.name == "posix":
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
         self._process.communicate()
 
@@ -132,9 +134,10 @@ def test_a_mapped_file_is_resident_but_not_private(puppet: Puppet, tmp_path: Pat
 @pytest.mark.parametrize("named", [True, False])
 def test_a_file_in_memory_is_private_too(puppet: Puppet, named: bool) -> None:
     """With a name in /dev/shm, or without one anywhere."""
+    puppet.do("import mmap, os, tempfile")  # modules are memory too
     before = memory_of(puppet.pid)
     puppet.do(
-        "import mmap, os, tempfile; f = tempfile.NamedTemporaryFile(dir='/dev/shm'); "
+        "f = tempfile.NamedTemporaryFile(dir='/dev/shm'); "
         f"f.truncate({AMOUNT}); kept = mmap.mmap(f.fileno(), 0); kept.write(b'x' * {AMOUNT}); "
         f"{named} or f.close()"
     )
@@ -172,6 +175,42 @@ def test_members_come_with_the_leader_first(puppet: Puppet) -> None:
     assert group_members(puppet.pid) == [puppet.pid]
 
 
+ORPHAN = """
+import os, time
+read, write = os.pipe()
+child = os.fork()
+if not child:
+    if os.fork():
+        os._exit(0)
+    os.write(write, b"%d" % os.getpid())
+    time.sleep(600)
+os.waitpid(child, 0)
+os.read(read, 20)
+"""
+"""Leaves a grandchild whose parent has ended."""
+
+
+@pytest.mark.needs("linux")
+def test_an_orphan_stays_a_member(puppet: Puppet) -> None:
+    """A process whose parent has ended stays in its group, whoever is its parent now."""
+    puppet.do(f"exec({ORPHAN!r})")
+    _, orphan = group_members(puppet.pid)
+    assert orphan not in memory.children_of(puppet.pid)
+    assert os.getpgid(orphan) == puppet.pid
+
+
+@pytest.mark.needs("linux")
+def test_other_processes_are_not_looked_at(puppet: Puppet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The members of a group are found without a list of all processes."""
+    puppet.do("import subprocess as s; child = s.Popen(['sleep', '600'])")
+    listed = memory._members_among(memory._processes(), puppet.pid)
+    assert len(listed) == 2
+    monkeypatch.setattr(memory, "_processes", list)
+    assert group_members(puppet.pid) == listed
+    monkeypatch.setattr(memory, "_lists_children", lambda: False)
+    assert group_members(puppet.pid) == []
+
+
 @pytest.mark.needs("linux")
 def test_states_of_threads(puppet: Puppet, becomes: Becomes) -> None:
     """Each thread that lives has a letter; a child that has ended has none, waited for or not."""
@@ -207,7 +246,7 @@ def test_high_water_remembers_a_peak(puppet: Puppet) -> None:
     assert near((high_water(puppet.pid) or 0) - before, 0)
 
 
-@pytest.mark.parametrize("read", [memory_of, high_water])
+@pytest.mark.parametrize("read", [memory.cpu_seconds, memory_of, high_water])
 @pytest.mark.needs("linux")
 def test_a_process_that_is_gone(read: Callable[[int], object], gone: int) -> None:
     """To read a process that is gone is an error that says what to do."""
@@ -285,6 +324,43 @@ def test_socket_buffers_are_read_in_pages(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert buffers() is None
 
 
+BUSY_THREADS = """
+import sys, threading, time
+
+def work():
+    end = time.thread_time() + 0.2
+    while time.thread_time() < end:
+        pass
+
+for _ in range(3):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+print(time.process_time(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_cpu_seconds_count_threads_that_have_ended() -> None:
+    command = [sys.executable, "-c", BUSY_THREADS]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        spent = float(process.stdout.readline())
+        found = memory.cpu_seconds(process.pid)
+        process.communicate("")
+    assert spent >= 0.6
+    assert spent - 0.03 <= found < spent + 0.2  # psutil counts in hundredths, user and system
+
+
+@pytest.mark.needs("linux")
+def test_cpu_seconds_are_finer_than_a_tick() -> None:
+    before, own = memory.cpu_seconds(os.getpid()), time.process_time()
+    while time.process_time() < own + 0.003:
+        pass
+    assert memory.cpu_seconds(os.getpid()) - before >= 0.003
+
+
 @pytest.mark.needs("linux")
 def test_bytes_read(puppet: Puppet, tmp_path: Path) -> None:
     """What a process has read is counted, each time that it reads."""
@@ -301,29 +377,6 @@ def test_bytes_read(puppet: Puppet, tmp_path: Path) -> None:
 def test_bytes_read_off_linux(puppet: Puppet) -> None:
     """Elsewhere nobody counts."""
     assert streamlab.bytes_read(puppet.pid) is None
-
-
-def test_settled_waits_for_rest() -> None:
-    """A value that still moves is waited for."""
-    values = iter([5, 4, 3, 2])
-    assert settled(lambda: next(values, 2)) == 2
-
-
-def test_settled_is_not_told_by_the_clock_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value that moves as slowly as we look, on a busy machine, is waited for too."""
-    seconds = count()
-    slow = SimpleNamespace(monotonic=lambda: next(seconds), sleep=lambda _: None)
-    monkeypatch.setattr(memory, "time", slow)
-    values = iter([5, 5, 4, 4, 3])
-    assert settled(lambda: next(values, 3), timeout=1000) == 3
-
-
-def test_settled_gives_up() -> None:
-    """A value that never rests is told as it was last."""
-    ticks = count()
-    last = settled(lambda: next(ticks), timeout=0.3)
-    assert last == next(ticks) - 1
-    assert last > 0
 
 
 def test_sampler_draws_a_timeline(puppet: Puppet, becomes: Becomes) -> None:
@@ -395,6 +448,32 @@ def test_without_proc_the_sampler_works(puppet: Puppet, becomes: Becomes) -> Non
     with Sampler(puppet.pid, interval=0.01) as sampler:
         assert becomes(lambda: len(sampler.resident) > 0)
     assert sampler.peak > MiB
+
+
+@pytest.mark.needs("linux")
+def test_what_a_client_has_not_taken(becomes: Becomes) -> None:
+    """It grows while the server sends, stays when the kernel is full, and goes when it is read."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    ends = (client.getsockname(), client.getpeername())
+    with client, server:
+        assert memory.unread(*ends) == 0
+        server.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                server.send(bytes(65536))
+        assert (memory.unread(*ends) or 0) > 0
+        client.setblocking(False)
+
+        def read() -> bool:
+            with suppress(BlockingIOError):
+                while client.recv(1 << 20):
+                    pass
+            return memory.unread(*ends) == 0
+
+        assert becomes(read)
+    assert memory.unread(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
 
 
 def test_the_room_of_sockets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

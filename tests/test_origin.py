@@ -214,6 +214,30 @@ def test_who_comes_later_is_refused(
         assert client.makefile("rb").read().endswith(BODY[-100:])
 
 
+@pytest.mark.needs("linux")
+def test_who_comes_later_is_kept_waiting(origin: Origin) -> None:
+    """A full queue: nobody is accepted, and nobody refused; who was there goes on."""
+    origin.put("/late", Answer(b"river", delay=0.5))
+    with socket.create_connection(("127.0.0.1", origin.port), timeout=5) as early:
+        early.sendall(b"GET /late HTTP/1.1\r\n\r\n")
+        while not origin.exchanges:
+            time.sleep(0.01)
+        assert origin.deafen()
+        with pytest.raises(TimeoutError):
+            socket.create_connection(("127.0.0.1", origin.port), timeout=0.3)
+        assert early.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_bytes_instead_of_an_answer(origin: Origin) -> None:
+    """They go out as they are, and the version that a client speaks is kept."""
+    origin.put("/odd", Answer(wire=b"HTTP/1."))
+    with socket.create_connection(("127.0.0.1", origin.port), timeout=5) as sock:
+        sock.sendall(b"GET /odd HTTP/1.0\r\n\r\n")
+        assert sock.recv(100) == b"HTTP/1."
+        assert sock.recv(100) == b""
+    assert origin.exchanges[0].version == "HTTP/1.0"
+
+
 def test_a_small_send_buffer(tmp_path: Path) -> None:
     """With it, little is on its way to a client that does not read."""
     with (tmp_path / "river").open("wb") as file:

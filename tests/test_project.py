@@ -32,21 +32,23 @@ LAYERS = [
     {"display", "conversation"},
     {"leaky_checks"},
     {"client_checks"},
-    {"hybrid_checks"},
-    {"app_checks", "load_checks", "proxy_checks"},
-    {"framing_checks", "range_checks", "proxy_clients"},
+    {"hybrid_checks", "load_checks"},
+    {"app_checks", "loop_checks", "proxy_checks"},
+    {"framing_checks", "range_checks", "proxy_clients", "proxy_forms"},
     {"range_answers"},
     {"talk"},
     {"checks", "origin"},
+    {"request_forms"},
+    {"examples"},
     {"testing"},
     {"labs"},
-    {"experiment"},
+    {"buffers", "experiment"},
     {"browser", "clients"},
     {"server"},
-    {"sandbox", "supervise", "serve"},
+    {"patience", "sandbox", "supervise", "serve"},
     {"memory", "seccomp"},
-    {"files", "results"},
-    {"tools"},
+    {"archives", "files", "results"},
+    {"environment", "tools"},
     {"errors"},
 ]
 """The rooms of the library, from top to bottom; a module imports only from rooms below its own."""
@@ -67,7 +69,7 @@ EXAMPLES = ROOT / "tests" / "test_notebooks.py"
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     """Run a command at the root of the repository."""
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 @cache
@@ -122,7 +124,7 @@ def test_no_package_is_pinned_twice_for_one_machine() -> None:
     """Several pins of a package have markers that exclude each other."""
     machines = [
         {"python_version": version, "python_full_version": f"{version}.7"}
-        for version in ("3.11", "3.12", "3.13")
+        for version in ("3.11", "3.12", "3.13", "3.14")
     ]
     for name, lines in pins().items():
         for machine in machines:
@@ -165,9 +167,21 @@ def test_markers_can_be_read() -> None:
 
 
 def test_the_range_of_python_is_one() -> None:
-    """pyproject.toml and environment.yml agree on the oldest Python."""
-    environment = (ROOT / "environment.yml").read_text()
-    assert f"python{PROJECT['project']['requires-python']}," in environment
+    """environment.yml, both Makefiles and the READMEs have the range that pyproject.toml has."""
+    project = PROJECT["project"]
+    pythons = [each.rpartition(" ")[2] for each in project["classifiers"]]
+    minors = [int(each.removeprefix("3.")) for each in pythons]
+    oldest, newest = pythons[0], pythons[-1]
+    assert minors == list(range(minors[0], minors[-1] + 1))
+    assert project["requires-python"] == f">={oldest}"
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["dependencies"][0] == f"python>={oldest},<3.{minors[-1] + 1}"
+    for folder in (ROOT, ROOT / "tools" / "student"):
+        text = (folder / "Makefile").read_text()
+        assert f"for p in python3 {' '.join(f'python{each}' for each in pythons[::-1])} " in text
+        assert f"not (3, {minors[0]}) <= sys.version_info < (3, {minors[-1] + 1})" in text
+        assert f"Python {oldest} to {newest} is needed" in text
+        assert f"With Python {oldest} to {newest}" in (folder / "README.md").read_text()
 
 
 # The version

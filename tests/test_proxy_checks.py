@@ -7,9 +7,9 @@ import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 
 import pytest
+from stand_ins import stand_in
 
 from streamlab import proxy_checks, proxy_clients
 from streamlab.checks import CHUNK
@@ -29,8 +29,8 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     # It is waited out where nothing comes, and on a busy machine no thread may miss it.
     monkeypatch.setattr(proxy_clients, "PATIENCE", 2.0)
     with Origin() as origin:
-        server = SimpleNamespace(url=origin.url, log=lambda: "", running=True, exit_status=None)
-        yield Gateway(server, origin, Random(9))  # type: ignore[arg-type]
+        server = stand_in(origin.url)
+        yield Gateway(server, origin, Random(9))
 
 
 def cause_of(error: pytest.ExceptionInfo[CheckFailed]) -> str:
@@ -113,8 +113,8 @@ def test_an_answer_without_end(gate: Gateway) -> None:
     [
         (Answer(BODY, 404), "wrong_status"),
         (Answer(BODY[:-1]), "wrong_bytes"),
-        (Answer(BODY, stop=100), "malformed"),
-        (Answer(BODY, framing="chunked", last_chunk=False), "no_end"),
+        (Answer(BODY, stop=100), "cut_short"),
+        (Answer(BODY, framing="chunked", last_chunk=False), "cut_short"),
         (Answer(status=0), "no_answer"),
         (Answer(BODY, headers=(("Transfer-Encoding", "chunked"),)), "malformed"),
     ],
@@ -150,6 +150,79 @@ def test_a_break_that_is_not_told_has_its_cause(gate: Gateway, answer: Answer, c
     """A whole answer with another status hides nothing."""
     with pytest.raises(CheckFailed) as error:
         proxy_checks._expect_broken(gate, answer, BODY, "60 %", "cut")
+    assert cause_of(error) == cause
+
+
+def test_no_answer_is_no_wrong_status(gate: Gateway) -> None:
+    """Where nothing comes, either the connection was closed or the client waits."""
+    for answer, cause in ((Answer(status=0), "no_answer"), (Answer(status=0, stall=True), "hangs")):
+        with pytest.raises(CheckFailed) as error:
+            proxy_checks._expect_error(
+                gate, gate.put(answer), what="", cause="begins_early", by_hand="", patience=1
+            )
+        assert cause_of(error) == cause
+
+
+class Spoilt(Gateway):
+    """A gateway in whose upstream all answers are replaced by another one."""
+
+    instead = Answer()
+
+    def put(self, order: object, *, metadata: bool = False) -> str:
+        return super().put(self.instead, metadata=metadata)
+
+
+def spoilt(gate: Gateway, instead: Answer) -> Gateway:
+    """The same with that answer for all."""
+    gateway = Spoilt(gate.server, gate.origin, gate.draw)
+    gateway.instead = instead
+    return gateway
+
+
+def test_a_slow_download_that_breaks_at_once_was_not_cut_for_being_slow(gate: Gateway) -> None:
+    """A limit on the whole is a cause only when so much time has passed."""
+    lines = b"".join(b"%-63d\n" % number for number in range(16))
+    with pytest.raises(CheckFailed) as error:
+        proxy_checks._trickle(spoilt(gate, Answer(lines, stop=128)))
+    assert cause_of(error) == "cut_short"
+
+
+def test_a_slow_download_that_breaks_in_the_end(
+    gate: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy_checks, "TIMEOUT", 1.0)
+    lines = b"".join(b"%-63d\n" % number for number in range(16))
+    with pytest.raises(CheckFailed) as error:
+        proxy_checks._trickle(spoilt(gate, Answer(lines, stop=704, piece=64, pause=0.15)))
+    assert cause_of(error) == "cuts_the_slow"
+
+
+def test_a_slow_client_whose_download_broke_before_it_paused(
+    gate: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was cut short, and not because of the pause."""
+    monkeypatch.setattr(proxy_checks, "TIMEOUT", 0.2)
+    path = tmp_path / "short"
+    path.write_bytes(bytes(200_000))
+    monkeypatch.setattr(proxy_checks, "_file", lambda *_: path)
+    with pytest.raises(CheckFailed) as error:
+        proxy_checks._slow_client(spoilt(gate, Answer(path, stop=150_000)), tmp_path)
+    assert cause_of(error) == "cut_short"
+
+
+@pytest.mark.parametrize(
+    ("instead", "cause"),
+    [
+        (Answer(b"sea"), "wrong_besides"),
+        (Answer(status=0), "wrong_besides"),
+        (Answer(status=0, stall=True), "blocks"),
+    ],
+)
+def test_others_are_blocked_only_if_nothing_comes(
+    gate: Gateway, instead: Answer, cause: str
+) -> None:
+    with pytest.raises(CheckFailed) as error:
+        proxy_checks._others_go_on(spoilt(gate, instead))
     assert cause_of(error) == cause
 
 
@@ -211,10 +284,22 @@ def test_nobody_listens(gate: Gateway) -> None:
 
 def test_want_of_memory_goes_before_all_else(gate: Gateway) -> None:
     """Whatever a client saw of it."""
-    gate.server.log = lambda: "MemoryError"  # type: ignore[method-assign]
+    gate.server.recent_log = lambda: "MemoryError"  # type: ignore[method-assign]
     with pytest.raises(CheckFailed) as error:
         gate.fail("no_answer", "A story.")
     assert cause_of(error) == "whole_file"
+    gate.server.output_limit = 512 * MiB
+    with pytest.raises(CheckFailed) as error:
+        gate.fail("no_answer", "A story.")
+    assert cause_of(error) == "too_much_output"
+
+
+def test_want_of_memory_long_ago_is_no_cause(gate: Gateway) -> None:
+    """What another request wrote into the log has nothing to do with this one."""
+    gate.server.log = lambda: "MemoryError"  # type: ignore[method-assign]
+    with pytest.raises(CheckFailed) as error:
+        gate.fail("no_answer", "A story.")
+    assert cause_of(error) == "no_answer"
 
 
 # The log

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import socket
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from stand_ins import stand_in
 
 from streamlab import range_answers, range_checks, talk
 from streamlab.checks import read_answer
+from streamlab.examples import for_all
 from streamlab.labs import Lab
 from streamlab.range_answers import (
     BadParts,
@@ -192,7 +196,7 @@ def test_one_part_is_judged(tmp_path: Path, raw: bytes, cause: str) -> None:
     judge = range_answers.part(Video(tmp_path, "/x", b"0123456789"), 2, 5)
     answer = read_answer(raw, closed=True)
     assert not answer.problem
-    silent: Any = SimpleNamespace(log=lambda: "", running=True, exit_status=None)
+    silent = stand_in("")
     talk = Talk(silent, silent)
     if not cause:
         judge(talk, answer)
@@ -221,7 +225,7 @@ def test_a_missing_client_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """On a student's machine it is left out, with a line; with CI set, that is an error."""
     notes: list[str] = []
     monkeypatch.setattr(range_checks, "note", notes.append)
-    monkeypatch.setattr(range_checks.shutil, "which", lambda _: None)
+    monkeypatch.setattr(range_checks, "find_tool", lambda _: None)
     (tmp_path / "root").mkdir()
     server = Server(SOLUTION / "app.py", tmp_path / "root", app="app")
     monkeypatch.delenv("CI", raising=False)
@@ -230,3 +234,128 @@ def test_a_missing_client_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CI", "1")
     with pytest.raises(FileNotFoundError, match="curl"):
         range_checks.clients_resume(server, Random(1), tmp_path)
+
+
+# What a request means
+
+
+@pytest.mark.parametrize(
+    ("header", "there"),
+    [
+        ("bytes=0-0", [(0, 0)]),
+        ("Bytes=5-", [(5, 9)]),
+        ("bytes=-3", [(7, 9)]),
+        ("bytes=-30", [(0, 9)]),
+        ("bytes=0005-007", [(5, 7)]),
+        ("bytes=5-" + "9" * 5000, [(5, 9)]),
+        ("bytes=5-5 , \t-1", [(5, 5), (9, 9)]),
+        ("bytes=10-,9-9,-0", [(9, 9)]),
+        ("bytes=10-", []),
+        ("bytes=-0", []),
+        ("bytes=10-12,99-", []),
+    ],
+)
+def test_a_range_is_read_by_the_grammar(header: str, there: list[Range]) -> None:
+    """Of a file of ten bytes: what is there, in its order."""
+    meant = range_answers.meaning(header, 10)
+    assert meant.there == there and not meant.broken
+    assert meant.members == header.count(",") + 1
+
+
+@pytest.mark.parametrize(
+    "members",
+    ["5-4", "9-5", "", "-", "5", "a-f", "+0-4", "0-+4", "1_0-", "--5", "0- 4", "1-2-3", "0-4,x",
+     "5-4,0-1", "0-\u0664", "0-\xb2"],
+)  # fmt: skip
+def test_what_is_malformed_means_nothing(members: str) -> None:
+    """One malformed member is enough."""
+    meant = range_answers.meaning(f"bytes={members}", 10)
+    assert meant.broken and not meant.members and not meant.there
+    assert not range_answers.meaning("seconds=0-4", 10).broken
+    assert range_answers.meaning("bytes 0-4", 10).broken
+
+
+@pytest.mark.parametrize(
+    ("header", "right"),
+    [
+        ("bytes=2-5", {206}),
+        ("bytes=5-4", {200}),
+        ("seconds=0-4", {200}),
+        ("bytes=10-", {416}),
+        ("bytes=-0", {416}),
+    ],
+)
+def test_each_meaning_has_its_judge(tmp_path: Path, header: str, right: set[int]) -> None:
+    """And no other answer passes it."""
+    _, judge = range_answers.answer_to(header, Video(tmp_path, "/x", b"0123456789"))
+    answers = {
+        200: b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789",
+        206: PART + b"2345",
+        416: b"HTTP/1.1 416 No\r\nContent-Range: bytes */10\r\nContent-Length: 0\r\n\r\n",
+    }
+    silent = stand_in("")
+    passed = set()
+    for status, raw in answers.items():
+        with suppress(CheckFailed):
+            judge(Talk(silent, silent), read_answer(raw, closed=True))
+            passed.add(status)
+    assert passed == right
+
+
+def test_merged_ranges_are_the_fewest() -> None:
+    """Up to 256 bytes between them."""
+    assert range_answers.merged([(300, 399), (0, 43)]) == [(0, 399)]
+    assert range_answers.merged([(300, 399), (0, 42)]) == [(0, 42), (300, 399)]
+
+
+def test_drawn_headers_have_all_forms() -> None:
+    """In a few hundred of them each kind of answer is asked for, and no member is empty."""
+    video, kinds, headers = Video(Path("x"), "/x", bytes(40)), set(), []
+
+    def attempt(header: str) -> None:
+        headers.append(header)
+        kinds.add(range_answers.answer_to(header, video)[0])
+
+    for_all(range_answers.range_headers(40, 5), Random(1), attempt, examples=150)
+    assert kinds >= {"malformed", "other-unit", "not-there", "one-range", "parts"}
+    assert not any(re.search(r"^[^=]*=\s*(,|$)|^[^=]*=\s|,\s*(,|$)", header) for header in headers)
+
+
+@pytest.mark.parametrize(
+    ("timed_out", "cause", "named"),
+    [
+        (True, "no_answer", "late"),
+        (True, "no_end", "late"),
+        (False, "no_answer", "no_answer"),
+        (False, "cut_short", "cut_short"),
+        (True, "wrong_bytes", "wrong_bytes"),
+    ],
+)
+def test_only_what_takes_its_time_is_late(timed_out: bool, cause: str, named: str) -> None:
+    """A connection that was closed at once is another cause."""
+    talk: Any = SimpleNamespace(timed_out=timed_out)
+    with pytest.raises(CheckFailed) as caught, range_checks.in_time(talk):
+        raise CheckFailed(cause, "")
+    assert caught.value.cause == named
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_talk_knows_a_closed_connection_from_a_silent_one(closes: bool) -> None:
+    """The one that is silent has taken all of the patience."""
+    silent = stand_in("")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        talk = Talk(silent, ours)
+        talk.patience = 0.2
+        if closes:
+            theirs.close()
+        with pytest.raises(CheckFailed):
+            talk.hear_head()
+        assert talk.timed_out is not closes
+
+
+def test_each_cause_has_a_hint() -> None:
+    """Of its own, or one that all labs share."""
+    lab = Lab(SOLUTION)
+    silent = {name for name in lab.manifest["causes"] if not lab.hints("none", name)}
+    assert silent == set()

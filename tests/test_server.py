@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,16 @@ from typing import Any
 
 import psutil
 import pytest
+from starving import starved
 
-from streamlab import Cup, Server, ServerError, download, random_file, server
+from streamlab import Cup, Server, ServerError, download, patience, random_file, server
+from streamlab.server import run_program
 
 Launch = Callable[..., Server]
 Alive = Callable[[int], bool]
 Becomes = Callable[[Callable[[], bool]], bool]
+
+SERVERS = Path(__file__).parent / "servers"
 
 
 def ask(url: str) -> Any:
@@ -142,10 +147,149 @@ def test_never_listens(launch: Launch, alive: Alive, becomes: Becomes) -> None:
     assert becomes(lambda: not alive(pid))
 
 
+LATE_STARTER = """
+import os, sys, time
+sys.path.insert(0, {tests!r})
+{first}
+end = time.process_time() + {work}
+while time.process_time() < end:
+    pass
+import http.server
+server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+print(f"listening on http://127.0.0.1:{{server.server_port}}", flush=True)
+server.serve_forever()
+"""
+
+
+def late_starter(folder: Path, work: float, first: str = "") -> Path:
+    """A server that uses the CPU for some seconds before it listens."""
+    file = folder / "late.py"
+    file.write_text(LATE_STARTER.format(tests=str(SERVERS.parent), work=work, first=first))
+    return file
+
+
+@pytest.mark.needs("linux")
+def test_who_uses_the_cpu_is_still_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that has much to import is not late, though it needs more than its time."""
+    monkeypatch.setattr(patience, "MOST", 100)
+    began = time.monotonic()
+    with Server(late_starter(tmp_path, 1.5), tmp_path, ready=0.8) as running:
+        assert time.monotonic() > began + 0.8
+        assert running.url
+
+
+@pytest.mark.needs("linux")
+def test_who_gets_no_cpu_is_still_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have the CPU that it runs on: it is waited for."""
+    monkeypatch.setattr(patience, "MOST", 100)  # others may work on this machine too
+    with starved() as cpu:
+        first = f"import starving; starving.last_in_line({cpu})"
+        began = time.monotonic()
+        with Server(late_starter(tmp_path, 0.3, first), tmp_path, ready=0.8):
+            assert time.monotonic() > began + 0.8, "it was not starved: this shows nothing"
+
+
+@pytest.mark.needs("linux")
+def test_who_spins_for_ever_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told how much it used, and not called late at the time for one that sleeps."""
+    monkeypatch.setattr(patience, "MOST", 100)
+    with (
+        pytest.raises(ServerError, match=r"did not listen within 0\.5 s.*used 2 s of CPU time"),
+        Server(late_starter(tmp_path, 600), tmp_path, ready=0.5),
+    ):
+        pass
+
+
+@pytest.mark.needs("linux")
+def test_a_program_without_a_cpu_is_not_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given its seconds when it can run, and no more than them."""
+    monkeypatch.setattr(patience, "MOST", 100)
+    path = f"import sys; sys.path.insert(0, {str(SERVERS.parent)!r}); "
+    with starved() as cpu:
+        work = f"import starving, time; starving.last_in_line({cpu})\nend = time.process_time() + "
+        began = time.monotonic()
+        command = [sys.executable, "-c", path + work + "0.3\nwhile time.process_time() < end: 0"]
+        assert run_program(command, timeout=1).status == 0
+        assert time.monotonic() > began + 1, "it was not starved: this shows nothing"
+    assert run_program([sys.executable, "-c", "while True: 0"], timeout=0.5).status is None
+
+
 def test_time_to_listen_is_bounded() -> None:
     """Without a word about it, nobody waits longer than 10 seconds for an error."""
     assert server.READY <= 10
     assert Server("any.py").ready == server.READY
+
+
+@pytest.mark.needs("linux")
+def test_a_server_that_says_something_else_is_told_what_was_seen(tmp_path: Path) -> None:
+    """Where it listens, and its first line: not that it "did not get so far"."""
+    script = tmp_path / "flask_like.py"
+    script.write_text(
+        "import socket, time\n"
+        "listener = socket.create_server(('127.0.0.1', 0))\n"
+        "print(' * Running on port', listener.getsockname()[1], flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with (
+        pytest.raises(ServerError, match=r"It listens on 127\.0\.0\.1:(\d+)") as caught,
+        Server(script, tmp_path, ready=2),
+    ):
+        pass
+    told = str(caught.value)
+    port = told.partition("127.0.0.1:PORT")[2].partition("127.0.0.1:")[2].split(".")[0]
+    assert f"Its first line was ' * Running on port {port}'." in told
+
+
+LOGS = """\
+import os, sys, time
+root = sys.argv[1].removeprefix("--root=")
+print("at the start")
+print("listening on http://127.0.0.1:9", flush=True)
+while not os.path.exists(root + "/go"):
+    time.sleep(0.01)
+os.write(1, b"later \\xff\\x00\\n")
+{more}
+time.sleep(60)
+"""
+
+
+@pytest.mark.needs("linux")
+def test_a_log_can_be_read_from_a_mark_on(tmp_path: Path, becomes: Becomes) -> None:
+    """What was written before is left out; bytes that are no text are escaped."""
+    script = tmp_path / "logs.py"
+    script.write_text(LOGS.format(more=""))
+    with Server(script, tmp_path, probe=False) as started:
+        started.mark()
+        assert started.recent_log() == ""
+        (tmp_path / "go").touch()
+        assert becomes(lambda: "later" in started.recent_log())
+        assert started.recent_log() == "later \\xff\x00\n"
+        assert "at the start" in started.log()
+        assert started.output_limit is None
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize(
+    "flood",
+    [
+        "while True: os.write(1, b'x' * 65536)",
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+        "with open(root + '/out', 'wb') as out:\n    while True: out.write(b'x' * 65536)",
+    ],
+    ids=["log", "file"],
+)
+def test_output_up_to_its_limit_is_noticed(tmp_path: Path, becomes: Becomes, flood: str) -> None:
+    """By the size of the log, or by the signal that ended it."""
+    script = tmp_path / "flood.py"
+    script.write_text(LOGS.format(more=flood))
+    with Server(script, tmp_path, probe=False, cup=Cup(fsize_mib=2)) as started:
+        assert started.output_limit is None
+        (tmp_path / "go").touch()
+        assert becomes(lambda: started.output_limit == 2 << 20)
 
 
 def test_announcement_alone_is_not_enough(launch: Launch, tmp_path: Path, closed_port: int) -> None:

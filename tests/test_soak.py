@@ -39,11 +39,11 @@ def notebook(path: Path, shown: str) -> Path:
 def test_it_counts_failures_and_ends_with_their_status(tmp_path: Path) -> None:
     good, bad = notebook(tmp_path / "good.ipynb", "river"), notebook(tmp_path / "bad.ipynb", "cup")
     command = [sys.executable, str(SOAK), "--runs=2", str(good), str(bad)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert result.returncode == 1, result.stdout + result.stderr
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["good.ipynb", "1/2", "quiet", "passed"] in [line[:4] for line in lines]
-    assert ["bad.ipynb", "2/2", "busy", "FAILED"] in [line[:4] for line in lines]
+    assert ["bad.ipynb", "2/2", "burning", "FAILED"] in [line[:4] for line in lines]
     assert [line[:3] for line in lines[-2:]] == [["good.ipynb", "2", "0"], ["bad.ipynb", "2", "2"]]
     assert "Cell outputs differ" in result.stdout
 
@@ -51,13 +51,41 @@ def test_it_counts_failures_and_ends_with_their_status(tmp_path: Path) -> None:
 def test_no_failure_is_status_0(soak: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = []
 
-    def run_once(path: Path, busy: bool) -> object:
-        loads.append(busy)
-        return soak.Run(passed=True, busy=busy, seconds=2.0, output="")
+    def run_once(path: Path, load: str) -> object:
+        loads.append(load)
+        return soak.Run(passed=True, load=load, seconds=2.0, output="")
 
     monkeypatch.setattr(soak, "run_once", run_once)
     assert soak.main(["--runs", "5", "00"]) == 0
-    assert loads == [False] * 3 + [True] * 2
+    assert loads == ["quiet", "burning", "quiet", "burning", "quiet"]
+    loads.clear()
+    assert soak.main(["--runs", "2", "--load", "burning", "00"]) == 0
+    assert loads == ["burning"] * 2
+
+
+def test_a_file_of_tests_is_run_by_pytest(soak: ModuleType, tmp_path: Path) -> None:
+    """Not by nbval, which would find nothing in it."""
+    good, bad = tmp_path / "test_good.py", tmp_path / "test_bad.py"
+    good.write_text("def test_it():\n    assert True\n")
+    bad.write_text("def test_it():\n    assert False\n")
+    assert [soak.run_once(path, "quiet").passed for path in (good, bad)] == [True, False]
+
+
+@pytest.mark.needs("linux")
+def test_a_burst_makes_the_others_wait(soak: ModuleType) -> None:
+    """A process on the same CPU waits for it about a third of the time, and sometimes long."""
+    if not soak.may_burst():
+        pytest.skip("this user may have no real-time processes")
+    program = f"import os; os.sched_setaffinity(0, {{0}})\n{soak.BURST}"
+    # Elsewhere it would do without the CPU that the bursts take.
+    look = "import os, time; os.sched_setaffinity(0, {0})\ngaps, last = [], time.monotonic()\n"
+    look += "end = last + 6\nwhile last < end:\n    now = time.monotonic()\n"
+    look += "    gaps.append(now - last); last = now\nprint(sum(g for g in gaps if g > 0.09))"
+    with soak.burning(1, program):
+        waited = subprocess.run(
+            [sys.executable, "-c", look], capture_output=True, text=True, timeout=100, check=True
+        )
+    assert float(waited.stdout) > 0.5
 
 
 def test_all_lessons_are_meant_where_none_is_named(soak: ModuleType) -> None:

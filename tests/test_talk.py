@@ -6,10 +6,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from stand_ins import stand_in
 
 from streamlab import KiB
 from streamlab import talk as room
@@ -53,7 +52,7 @@ def saying(raw: bytes, closes: bool = False) -> Iterator[Talk]:
         thread = threading.Thread(target=serve)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server: Any = SimpleNamespace(url=url, running=True, exit_status=None, log=lambda: "")
+        server = stand_in(url)
         try:
             with talking(server) as talk:
                 assert said.wait(20)  # from now on what has come depends on no clock
@@ -116,6 +115,69 @@ def test_what_is_wrong_has_a_name(raw: bytes, closes: bool, cause: str) -> None:
     assert caught.value.cause == cause
     assert "GET /a.txt HTTP/1.1" in caught.value.evidence
     assert caught.value.curl.startswith("curl -sS -v http://127.0.0.1:PORT/a.txt")
+
+
+@pytest.mark.parametrize(
+    ("raw", "closes", "cause"),
+    [
+        (b"HT", True, "cut_short"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", True, "cut_short"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", False, "no_end"),
+        (b"HTTP/1.1 200 OK\r\nno colon\r\n", True, "malformed"),
+        (b"HELLO", True, "malformed"),
+    ],
+)
+def test_a_head_that_breaks_off_may_be_right_so_far(raw: bytes, closes: bool, cause: str) -> None:
+    """It is cut short then, and no nonsense."""
+    with saying(raw, closes) as talk, pytest.raises(CheckFailed) as caught:
+        talk.ask(FILE)
+    assert caught.value.cause == cause
+
+
+def test_a_body_that_is_wrong_up_to_its_last_chunk_had_no_empty_chunk() -> None:
+    """Only more chunks after the last one tell of an empty chunk."""
+    with saying(CHUNKED + b"2\r\nhe\r\n0\r\n\r\n") as talk, pytest.raises(CheckFailed) as caught:
+        talk.ask(FILE)
+    assert caught.value.cause == "wrong_bytes"
+
+
+def test_a_lab_has_its_own_names_for_causes() -> None:
+    """A 404 for what is there, and memory that was refused while a request was answered."""
+    gone = OK.replace(b"200", b"404")
+    for names, cause in (({}, "not_found"), (None, "wrong_status"), ({"not_found": "x"}, "x")):
+        with saying(gone) as talk, pytest.raises(CheckFailed) as caught:
+            talk = Talk(talk.server, talk.sock, names)
+            talk.ask(FILE)
+        assert caught.value.cause == cause
+
+
+def test_what_the_log_says_of_memory_is_the_cause() -> None:
+    """Only what was written since the conversation began: an older line explains nothing in it."""
+    with saying(b"") as talk:
+        talk.server.recent_log = lambda: "MemoryError\n"  # type: ignore[method-assign]
+        with pytest.raises(CheckFailed) as caught:
+            talk.ask(FILE)
+    assert caught.value.cause == "whole_file"
+
+
+def test_output_without_end_is_the_cause() -> None:
+    """A server that may write no more has other troubles than this one answer."""
+    with saying(b"") as talk:
+        talk.server.output_limit = 1 * KiB  # type: ignore[misc]
+        with pytest.raises(CheckFailed) as caught:
+            talk.ask(FILE)
+    assert caught.value.cause == "too_much_output"
+
+
+def test_what_curl_can_not_send_is_a_line_of_python() -> None:
+    """A request in pieces, for one."""
+    with saying(b"", closes=True) as talk, pytest.raises(CheckFailed) as caught:
+        talk.say(b"GET /", b"a HTTP/1.1\r\n\r\n", pause=0.1, how="in two pieces")
+        talk.hear()
+    assert caught.value.curl.startswith("python3 -c ")
+    assert 'b"GET /"' in caught.value.curl or "b'GET /'" in caught.value.curl.replace(
+        "'\"'\"'", "'"
+    )
 
 
 def test_an_answer_stays_in_the_story_of_what_came_after_it() -> None:
@@ -204,14 +266,6 @@ def test_a_sentby_hand(sent: bytes, options: str) -> None:
     assert as_curl(sent) == options
 
 
-def test_what_curl_can_not_say_has_no_command() -> None:
-    """A request in pieces, for one."""
-    with saying(b"") as talk, pytest.raises(CheckFailed) as caught:
-        talk.say(FILE.request(), how="a byte at a time")
-        talk.hear()
-    assert caught.value.curl == ""
-
-
 def test_a_report_leaves_out_what_is_silent() -> None:
     """Nine lines, of which number 7 is empty."""
     assert (report_of(9).body or b"").splitlines()[-2:] == [b"sensor 6: 36", b"sensor 8: 64"]
@@ -221,7 +275,11 @@ def test_a_server_that_is_gone_is_a_failure() -> None:
     """It is the program's, not the grader's."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server: Any = SimpleNamespace(url=url, running=False, exit_status=1, log=lambda: "")
+    server = stand_in(url, running=False, exit_status=1)
     with pytest.raises(CheckFailed) as caught, talking(server):
         pass
     assert caught.value.cause == "died"
+    server.running = True
+    with pytest.raises(CheckFailed) as caught, talking(server, {}):
+        pass
+    assert caught.value.cause == "elsewhere"

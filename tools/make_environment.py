@@ -25,7 +25,7 @@ def main() -> None:
     print(
         "Preparing .venv with the packages of requirements.txt: a minute or two, once.", flush=True
     )
-    run([sys.executable, "-m", "venv", "--clear", str(VENV)], "install the package python3-venv")
+    run([sys.executable, "-m", "venv", "--clear", str(VENV)], "make system installs Python's venv")
     run([*PIP, "-r", str(HERE / "requirements.txt")], "check the network, then try again")
     package = ["--no-deps", "--no-build-isolation", "-e", str(HERE)]
     run([*PIP, *package], "read the lines above")

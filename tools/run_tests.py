@@ -1,7 +1,15 @@
 """Run every part of the test suite and print how long each took: what `make test` does.
 
-The answers are checked beside the library's tests, for much of both is waiting. The notebooks have
-the machine for themselves.
+    python tools/run_tests.py [--fast]
+
+--fast runs the tests that start few servers, and one lesson: a minute.
+
+Much of a test, a check and a lesson is waiting. So the answers are checked beside the library's
+tests, and as many files of tests, or solutions' notebooks, run at once as there are CPUs.
+
+The answers and the notebooks run with the settings for TCP that Debian and Ubuntu ship, since most
+people who take the course have these (see kernels.py). Where that can't be had, they run as the
+machine is; with CI set, that is a failure.
 
 The labs' notebooks are run as they were committed, in a temporary folder, so that what a student
 has written into labs/ turns no test red.
@@ -9,38 +17,58 @@ has written into labs/ turns no test red.
 
 from __future__ import annotations
 
-import io
+import argparse
+import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from kernels import why_not
+
+from streamlab.archives import unpack
 
 HERE = Path(__file__).resolve().parent.parent
 CORPORA = "tests/test_corpora.py"
 LIBRARY, ANSWERS = "library and course", "wrong and right answers"
+KERNELS = HERE / "tools" / "kernels.py"
+
+FAST = [
+    "archives",
+    "conversation",
+    "display",
+    "doctor",
+    "files",
+    "fresh",
+    "magics",
+    "memory",
+    "project",
+    "setup",
+    "talk",
+]
+"""The fast tests: `tests/test_NAME.py`."""
+AT_ONCE = ["-n", str(max(2, os.cpu_count() or 2)), "--dist", "loadfile"]
+"""What lets pytest run several files at once, each in one process (pytest-xdist)."""
+FAST_LESSON = "notebooks/00_start_here.ipynb"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run all parts, whatever becomes of each; 0 if every one passed."""
-    with tempfile.TemporaryDirectory(prefix="streamlab-labs-") as scratch:
-        labs = committed_labs(Path(scratch))
-        notebooks = {
-            "lessons": ["--nbval", "notebooks"],
-            "solutions' notebooks": ["--nbval", *notebooks_in(HERE / "solutions")],
-            "labs' notebooks": [
-                *("--nbval", "-c", "pyproject.toml", f"--rootdir={scratch}", "-p", "conftest"),
-                *notebooks_in(labs),
-            ],
-        }
-        began = time.monotonic()
-        with ThreadPoolExecutor() as pool:
-            answers = pool.submit(run, ANSWERS, [CORPORA, "-m", "not soak"], aside=True)
-            tests = run(LIBRARY, ["tests", "-m", "not soak", f"--ignore={CORPORA}"])
-            rows = [(LIBRARY, *tests), (ANSWERS, *answers.result())]
-        rows += [(part, *run(part, arguments)) for part, arguments in notebooks.items()]
+    parser = argparse.ArgumentParser(prog="run_tests.py")
+    parser.add_argument("--fast", action="store_true", help="a minute: few servers, one lesson")
+    began = time.monotonic()
+    fast = parser.parse_args(arguments).fast
+    kernel, lacking = "debian", "" if fast else why_not("debian")
+    if lacking:
+        print(f"Debian's settings for TCP can't be had: {lacking}.", file=sys.stderr)
+        if os.environ.get("CI"):
+            return 1
+        print("The lessons, labs and answers are run as this machine is.", file=sys.stderr)
+        kernel = "here"
+    rows = fast_parts() if fast else all_parts(kernel)
     print()
     for part, passed, seconds in rows:
         print(f"{part:<24} {'passed' if passed else 'FAILED':<8} {seconds:6.0f} s")
@@ -50,18 +78,57 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def run(part: str, arguments: list[str], aside: bool = False) -> tuple[bool, float]:
+def fast_parts() -> list[tuple[str, bool, float]]:
+    """Run the fast tests and one lesson."""
+    parts = {
+        "fast tests": [*(f"tests/test_{name}.py" for name in FAST), "-m", "not soak"],
+        "a lesson": ["--nbval", FAST_LESSON],
+    }
+    return [(part, *run(part, arguments)) for part, arguments in parts.items()]
+
+
+def all_parts(kernel: str) -> list[tuple[str, bool, float]]:
+    """Run everything; the answers and the notebooks with these settings for TCP."""
+    with tempfile.TemporaryDirectory(prefix="streamlab-labs-") as scratch:
+        labs = committed_labs(Path(scratch))
+        notebooks = {
+            # One after the other: lessons share the folder of their servers.
+            "lessons": ["--nbval", "notebooks"],
+            "solutions' notebooks": [*AT_ONCE, "--nbval", *notebooks_in(HERE / "solutions")],
+            "labs' notebooks": [
+                *("--nbval", "-c", "pyproject.toml", f"--rootdir={scratch}", "-p", "conftest"),
+                *notebooks_in(labs),
+            ],
+        }
+        with ThreadPoolExecutor() as pool:
+            answers = pool.submit(run, ANSWERS, [CORPORA, "-m", "not soak"], kernel, aside=True)
+            tests = run(LIBRARY, [*AT_ONCE, "tests", "-m", "not soak", f"--ignore={CORPORA}"])
+            rows = [(LIBRARY, *tests), (ANSWERS, *answers.result())]
+        rows += [(part, *run(part, arguments, kernel)) for part, arguments in notebooks.items()]
+    return rows
+
+
+def run(
+    part: str, arguments: list[str], kernel: str = "here", aside: bool = False
+) -> tuple[bool, float]:
     """Run one part with pytest: whether it passed, and how many seconds it took.
+
+    `kernel` names the settings for TCP that it runs with.
 
     What a part `aside` of another one prints comes when it has ended.
     """
     if not aside:
         print(f"\n=== {part}", flush=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", *arguments]
+    command = [sys.executable, str(KERNELS), f"--kernel={kernel}", "--"]
+    command += [sys.executable, "-m", "pytest", "-q", "-rs", *arguments]
+    # Thousands of processes load the course's modules: each one need not compile them anew.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryFile() as kept:
         printed = kept if aside else None
-        ended = subprocess.run(command, cwd=HERE, stdout=printed, stderr=printed, check=False)
+        ended = subprocess.run(
+            command, cwd=HERE, env=environment, stdout=printed, stderr=printed, check=False
+        )
         if aside:
             kept.seek(0)
             print(f"\n=== {part}\n{kept.read().decode(errors='replace')}", flush=True)
@@ -74,8 +141,7 @@ def committed_labs(scratch: Path) -> Path:
     archived = subprocess.run(command, cwd=HERE, capture_output=True, check=False)
     if archived.returncode != 0:
         return HERE / "labs"
-    with tarfile.open(fileobj=io.BytesIO(archived.stdout)) as archive:
-        archive.extractall(scratch, filter="data")
+    unpack(archived.stdout, scratch)
     return scratch / "labs"
 
 

@@ -54,7 +54,7 @@ def save(path: Path) -> None:
     if found := _MACHINE_PATH.search(outputs_text(notebook)):
         sys.exit(f"{path.name}: an output names a path of this machine: {found[0]}")
     nbformat.validate(notebook)
-    path.write_text(nbformat.writes(notebook) + "\n")
+    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     for (name, cell_id), picture in PICTURES.items():
         if name == path.name:
             picture.write_bytes(picture_of(notebook, cell_id))

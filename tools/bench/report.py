@@ -135,7 +135,7 @@ def _dashes(suite: Found) -> list[str]:
 
 
 def _beside_the_published(suite: Found) -> list[str]:
-    """Growth at 1000 downloads, and what a public gateway reported."""
+    """Growth at 1000 downloads, and what LiteLLM reported."""
     lines = []
     for name, title in suite["servers"].items():
         value = median(suite, "whole-1000", name)
@@ -150,7 +150,8 @@ def _beside_the_published(suite: Found) -> list[str]:
     if not lines:
         return []
     return [
-        "Growth at 1000 concurrent downloads of 65 MB, to the last byte. A public gateway reported "
+        "Growth at 1000 concurrent downloads of 65 MB, to the last byte. LiteLLM reported "
+        "([pull request 25450](https://github.com/BerriAI/litellm/pull/25450)) "
         f"{PUBLISHED['buffered']} GiB buffered and {PUBLISHED['streamed']} GiB streamed, in chunks "
         "of 1 MiB.",
         "",

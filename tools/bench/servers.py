@@ -114,7 +114,8 @@ def _nginx(settings: str, inside: str = "") -> Iterator[Nginx]:
             f"pid {scratch}/pid;\nerror_log stderr crit;\n"
             "events { worker_connections 4096; }\n"
             f"http {{\n{places}  access_log off;\n  default_type application/octet-stream;\n"
-            f"  server {{ listen 127.0.0.1:{port} backlog=2048; {settings} {inside} }}\n}}\n"
+            f"  server {{ listen 127.0.0.1:{port} backlog=2048; {settings} {inside} }}\n}}\n",
+            encoding="utf-8",
         )
         command = [program_of_nginx(), "-e", "stderr", "-c", str(config)]
         # Under the supervisor it ends with this process, however that one ends.

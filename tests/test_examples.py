@@ -1,0 +1,74 @@
+"""Generated inputs: repeated by their seed, shrunk when they fail, bounded in time."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import strategies as st
+
+from streamlab.examples import for_all
+from streamlab.testing import CheckFailed, fail
+
+
+def refuse_long(text: str) -> None:
+    """A program that bears no more than three characters."""
+    if len(text) > 3:
+        fail("too_long", f"refused: {text!r}")
+
+
+def test_right_answers_pass_and_all_are_tried() -> None:
+    tried: list[int] = []
+    for_all(st.integers(), Random(1), tried.append, examples=40)
+    assert len(tried) == 40
+
+
+def test_a_seed_repeats_what_is_drawn() -> None:
+    runs: list[list[int]] = [[], [], []]
+    for run, seed in zip(runs, (1, 1, 2), strict=True):
+        for_all(st.integers(), Random(seed), run.append)
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_failure_is_that_of_the_smallest_input() -> None:
+    with pytest.raises(CheckFailed) as caught:
+        for_all(st.text("abc", min_size=0, max_size=50), Random(3), refuse_long, examples=50)
+    assert caught.value.evidence == "refused: 'aaaa'"
+
+
+def test_a_program_that_fails_now_and_then_fails() -> None:
+    """Its failure is told, and not that it can't be repeated."""
+    calls = 0
+
+    def now_and_then(_: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            fail("sometimes", "the fifth call")
+
+    with pytest.raises(CheckFailed, match="the fifth call"):
+        for_all(st.integers(), Random(1), now_and_then)
+
+
+def test_shrinking_ends_in_time() -> None:
+    """With time, smaller inputs are tried; without, the first failure counts."""
+    calls: dict[float, int] = {}
+    for shrinking in (60.0, 0.0):
+        tried: list[str] = []
+
+        def note_and_refuse(text: str, tried: list[str] = tried) -> None:
+            tried.append(text)
+            refuse_long(text)
+
+        with pytest.raises(CheckFailed, match="refused"):
+            for_all(st.text(), Random(1), note_and_refuse, shrinking=shrinking)
+        calls[shrinking] = len(tried) - next(i for i, t in enumerate(tried) if len(t) > 3)
+    assert calls[0.0] == 1 < 5 < calls[60.0]
+
+
+def test_what_is_no_verdict_is_raised_as_it_is() -> None:
+    def broken(_: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        for_all(st.integers(), Random(1), broken)
