@@ -38,6 +38,22 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
     environ["NETRC"] = os.devnull
 
 
+def inherited() -> dict[str, str]:
+    """The environment for a program that starts now: this process' own, prepared.
+
+    pytest's variables are left out, so that a program runs under pytest as it does elsewhere, and
+    so is a variable that another thread takes away meanwhile.
+    """
+    now = {name: os.environ.get(name) for name in list(os.environ)}
+    kept = {
+        name: value
+        for name, value in now.items()
+        if value is not None and not name.startswith("PYTEST_")
+    }
+    prepare(kept)
+    return kept
+
+
 def give_matplotlib_a_folder(environ: MutableMapping[str, str] = os.environ) -> None:
     """Where the user's home takes no files, let matplotlib keep its own in a temporary folder.
 

@@ -449,8 +449,7 @@ def _run_once(
             if (group := delegated_group()) is not None:
                 command += ["--lab-cgroup", str(group)]
             command = enclosed(command, {outputs: OUTPUTS})
-        surroundings = {**os.environ, **AS_EVERYWHERE}
-        environment.prepare(surroundings)
+        surroundings = {**environment.inherited(), **AS_EVERYWHERE}
         with errors.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
                 command,

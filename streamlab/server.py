@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from streamlab import files
-from streamlab.environment import prepare
+from streamlab.environment import inherited
 from streamlab.errors import ServerError
 from streamlab.files import KiB, MiB, SampleFile
 from streamlab.memory import listens_on
@@ -408,15 +408,12 @@ def _supervised(
             supervise += ["--tasks", str(sandbox.nproc)]
         command = sandbox.wrap(command, environment, cwd)
         environment, cwd = {}, None
-    # Under pytest it runs as it does elsewhere: nothing tells it apart.
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    prepare(inherited)
     supervisor = subprocess.Popen(
         [*supervise, "--", *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**inherited, **AS_EVERYWHERE, **environment},
+        env={**inherited(), **AS_EVERYWHERE, **environment},
         cwd=cwd,
         # In a session of its own, an interrupt of the notebook does not reach it; the end of its
         # standard input always does.

@@ -289,6 +289,19 @@ def test_no_proxy_keeps_what_it_had(before: dict[str, str], after: list[str]) ->
         assert [variables["no_proxy"], variables["NO_PROXY"]] == after
 
 
+def test_a_variable_that_goes_meanwhile_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when pytest, in another thread, ends a test."""
+
+    class Fleeting(dict[str, str]):
+        def __iter__(self) -> Iterator[str]:
+            yield from (*super().__iter__(), "GONE")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "environ", Fleeting(KEPT="yes", PYTEST_CURRENT_TEST="this one"))
+        names = set(environment.inherited())
+    assert names == {"KEPT", "NETRC", "NO_PROXY", "no_proxy"}
+
+
 def test_no_login_goes_to_this_machine(tmp_path: Path) -> None:
     """A ~/.netrc with a login for everybody is not read, as it would be without the course."""
     asking = "import sys, requests; requests.get(sys.argv[1])"
