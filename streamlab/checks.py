@@ -732,18 +732,32 @@ def connected(server: Server, patience: float = 5) -> Iterator[socket.socket]:
 
 
 def ask(
-    server: Server, pieces: Iterable[bytes], pause: float = 0, patience: float = 5
+    server: Server,
+    pieces: Iterable[bytes],
+    pause: float = 0,
+    patience: float = 5,
+    lingers: float = 0.2,
+    head: bool = False,
 ) -> RawAnswer:
     """Send raw bytes, a piece at a time with `pause` seconds between, and read one answer."""
     with suppress(OSError), connected(server, patience) as sock:
-        return ask_over(sock, pieces, pause, patience)
+        return ask_over(sock, pieces, pause, patience, lingers, head)
     return read_answer(b"", closed=True)
 
 
 def ask_over(
-    sock: socket.socket, pieces: Iterable[bytes], pause: float = 0, patience: float = 5
+    sock: socket.socket,
+    pieces: Iterable[bytes],
+    pause: float = 0,
+    patience: float = 5,
+    lingers: float = 0.2,
+    head: bool = False,
 ) -> RawAnswer:
-    """The same over a connection; what comes within 0.2 s of a whole answer counts as its part."""
+    """The same over a connection.
+
+    What comes within `lingers` seconds of a whole answer counts as its part. The answer to HEAD is
+    whole when its head is: then `head` says so.
+    """
     raw, closed = b"", False
     with suppress(ConnectionError):  # it may answer and close before all has been sent
         for piece in pieces:
@@ -751,8 +765,10 @@ def ask_over(
             time.sleep(pause)
     deadline = Deadline(patience)
     while not deadline.passed and len(raw) <= LONGEST:
-        complete = _complete(raw)
-        sock.settimeout(0.2 if complete else patience)
+        complete = b"\r\n\r\n" in raw if head else _complete(raw)
+        if complete and not lingers:
+            break
+        sock.settimeout(lingers if complete else patience)
         try:
             more = sock.recv(256 * KiB)
         except TimeoutError:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
-CHUNK = 64 * 1024
+CHUNK = 16 * 1024
 
 
 def find_file(target, root):
