@@ -481,6 +481,7 @@ def finds_its_way(launch: Launch, draw: Random) -> None:
         for_all(st.tuples(forms.good_ids(), st.booleans()), draw, lambda each: _takes(gate, *each))
         _takes(gate, "Z" * 100, metadata=False)
         _takes(gate, "-" * 100, metadata=True)
+        _takes(gate, "content", metadata=True)  # whose path ends like that of a download
         for number, file_id in enumerate(draw.sample(forms.BAD_IDS, len(forms.BAD_IDS))):
             for metadata in (False, True):
                 _refuses_id(gate, file_id, metadata, [LAKE] if number % 3 == 0 else [])
@@ -497,10 +498,11 @@ def finds_its_way(launch: Launch, draw: Random) -> None:
 def _takes(gate: Gateway, file_id: str, metadata: bool) -> None:
     """A good ID is asked for, as it is."""
     path = f"/v1/files/{file_id}" + ("" if metadata else "/content")
-    gate.origin.put(path, Answer(b"river"))
+    body = f"river {path}".encode()  # of this path, and no other
+    gate.origin.put(path, Answer(body))
     with promise("id", wrong_status="id"):
         found = fetch(gate, path)
-        if not found.complete or (found.answer.status, found.answer.body) != (200, b"river"):
+        if not found.complete or (found.answer.status, found.answer.body) != (200, body):
             gate.fail(
                 "id_refused" if 400 <= found.answer.status < 500 else "wrong_status",
                 f"GET {path}: the ID has {len(file_id)} letters. Came back:\n\n"

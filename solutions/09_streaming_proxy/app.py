@@ -168,7 +168,7 @@ class Files:
                 await response(scope, receive, send)
                 outcome = "success" if upstream.ended and not gone else "client_disconnected"
             finally:
-                if request.url.path.endswith("/content"):
+                if request.url.path.endswith(f"/{file_id}/content"):
                     log(file_id, outcome)
 
     async def response(self, request: Request, provider: Provider, upstream: Upstream) -> Response:

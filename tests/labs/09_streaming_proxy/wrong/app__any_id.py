@@ -83,7 +83,7 @@ async def forward(request: Request, file_id: str):
     if name not in ROUTES:
         raise HTTPException(404)
     provider = ROUTES[name]
-    download = request.url.path.endswith("/content")
+    download = request.scope["path"].endswith(f"/{file_id}/content")
     try:
         upstream = await ask(request, provider, file_id, download)
         if download and provider in MAY_STREAM:

@@ -140,7 +140,7 @@ class Files:
         finally:
             if answer is not None:
                 await answer.aclose()
-            if request.url.path.endswith("/content"):
+            if request.scope["path"].endswith(f"/{file_id}/content"):
                 log(file_id, outcome)
 
     async def response(self, answer: httpx.Response, body: Body, provider: Provider) -> Response:

@@ -82,7 +82,7 @@ async def forward(request: Request, file_id: str):
     if name not in ROUTES or not re.fullmatch("[A-Za-z0-9_-]{1,100}", file_id):
         raise HTTPException(404)
     provider = ROUTES[name]
-    download = request.url.path.endswith("/content")
+    download = request.scope["path"].endswith(f"/{file_id}/content")
     try:
         upstream = await ask(request, provider)
         if download and provider in MAY_STREAM:

@@ -79,11 +79,11 @@ class Download(StreamingResponse):
 @app.get("/v1/files/{file_id}/content")
 async def forward(request: Request, file_id: str):
     name = request.headers.get("x-provider", "river")
-    download = request.url.path.endswith("/content")
+    download = request.scope["path"].endswith(f"/{file_id}/content")
     if name not in ROUTES or (download and not re.fullmatch("[A-Za-z0-9_-]{1,100}", file_id)):
         raise HTTPException(404)
     provider = ROUTES[name]
-    download = request.url.path.endswith("/content")
+    download = request.scope["path"].endswith(f"/{file_id}/content")
     try:
         upstream = await ask(request, provider)
         if download and provider in MAY_STREAM:
