@@ -1,4 +1,4 @@
-# HEADERS date-now: the date is made anew every four seconds
+# HEADERS date-now: each date serves for four seconds
 
 import argparse
 import os
@@ -7,7 +7,6 @@ import threading
 import time
 from contextlib import suppress
 from email.utils import formatdate
-from functools import lru_cache
 from urllib.parse import unquote
 
 THRESHOLD = 1024 * 1024
@@ -46,15 +45,19 @@ def type_of(name):
     return TYPES.get(os.path.splitext(name)[1].lower(), OTHER)
 
 
-@lru_cache(maxsize=1)
-def date_of(turn):
-    return formatdate(usegmt=True)
+DATE = {"made": -4.0, "text": ""}
+
+
+def date_now():
+    if time.monotonic() - DATE["made"] >= 4:
+        DATE.update(made=time.monotonic(), text=formatdate(usegmt=True))
+    return DATE["text"]
 
 
 def headers(status, kind, length, cache="public, max-age=3600"):
     return (
         f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n"
-        f"Cache-Control: {cache}\r\nDate: {date_of(time.monotonic() // 4)}\r\n"
+        f"Cache-Control: {cache}\r\nDate: {date_now()}\r\n"
         "Server: mine\r\nConnection: close\r\n\r\n"
     ).encode("latin-1")
 

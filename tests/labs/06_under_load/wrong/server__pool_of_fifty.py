@@ -1,13 +1,16 @@
-# CROWD threads: fifty threads read the files
+# CROWD threads: with the first file fifty threads start, which read the files
 
 import argparse
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
 CHUNK = 64 * 1024
+THREADS = 50
 
 
 def find_file(target, root):
@@ -19,10 +22,20 @@ def headers(status, size):
     return f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode()
 
 
+@cache
+def readers():
+    all_are_there = threading.Barrier(THREADS)
+    pool = ThreadPoolExecutor(THREADS, initializer=all_are_there.wait)
+    for _ in range(THREADS):
+        pool.submit(int)
+    return pool
+
+
 async def send_file(writer, path):
+    loop = asyncio.get_running_loop()
     writer.write(headers("200 OK", path.stat().st_size))
     with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
+        while chunk := await loop.run_in_executor(readers(), file.read, CHUNK):
             writer.write(chunk)
             await writer.drain()
 
@@ -53,8 +66,6 @@ async def main():
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
     root = Path(options.root).resolve()
-    readers = ThreadPoolExecutor(50)
-    asyncio.get_running_loop().set_default_executor(readers)
     server = await asyncio.start_server(
         lambda reader, writer: serve(reader, writer, root), "127.0.0.1", options.port
     )
