@@ -91,10 +91,10 @@ def answering() -> Iterator[Answer]:
 
     def answer(*pieces: bytes, reset: bool = False) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
+        listener.settimeout(PATIENCE)
         listeners.append(listener)
 
         def serve() -> None:
-            listener.settimeout(PATIENCE)
             try:
                 connection, _ = listener.accept()
             except OSError:
