@@ -170,7 +170,7 @@ def test_make_test_runs_as_the_machine_is_but_never_in_ci(
     runner = loaded("run_tests")
     used: list[str] = []
 
-    def run(part: str, arguments: list[str], kernel: str = "here", aside: bool = False) -> object:
+    def run(part: str, arguments: list[str], kernel: str = "here") -> object:
         used.append(kernel)
         return True, 0.0
 

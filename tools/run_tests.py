@@ -4,8 +4,9 @@
 
 --fast runs the tests that start few servers, and one lesson: a minute.
 
-Much of a test, a check and a lesson is waiting. So the answers are checked beside the library's
-tests, and as many files of tests, or solutions' notebooks, run at once as there are CPUs.
+Much of a test and a check is waiting. So more files of tests run at once than there are CPUs, and
+several answers and solutions' notebooks. The parts run one after the other: what two of them need
+together is more than two CPUs have.
 
 The answers and the notebooks run with the settings for TCP that Debian and Ubuntu ship, since most
 people who take the course have these (see kernels.py). Where that can't be had, they run as the
@@ -24,7 +25,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kernels import why_not
@@ -50,8 +50,14 @@ FAST = [
     "talk",
 ]
 """The fast tests: `tests/test_NAME.py`."""
-AT_ONCE = ["-n", str(max(2, os.cpu_count() or 2)), "--dist", "loadfile"]
-"""What lets pytest run several files at once, each in one process (pytest-xdist)."""
+CPUS = max(2, os.cpu_count() or 2)
+
+
+def at_once(count: int) -> list[str]:
+    """What lets pytest run so many files at once, each in one process (pytest-xdist)."""
+    return ["-n", str(count), "--dist", "loadfile"]
+
+
 FAST_LESSON = "notebooks/00_start_here.ipynb"
 
 
@@ -91,47 +97,41 @@ def all_parts(kernel: str) -> list[tuple[str, bool, float]]:
     """Run everything; the answers and the notebooks with these settings for TCP."""
     with tempfile.TemporaryDirectory(prefix="streamlab-labs-") as scratch:
         labs = committed_labs(Path(scratch))
-        notebooks = {
+        parts: dict[str, tuple[list[str], str]] = {
+            LIBRARY: (
+                [*at_once(CPUS + 1), "tests", "-m", "not soak", f"--ignore={CORPORA}"],
+                "here",
+            ),
+            ANSWERS: ([CORPORA, "-m", "not soak"], kernel),
             # One after the other: lessons share the folder of their servers.
-            "lessons": ["--nbval", "notebooks"],
-            "solutions' notebooks": [*AT_ONCE, "--nbval", *notebooks_in(HERE / "solutions")],
-            "labs' notebooks": [
-                *("--nbval", "-c", "pyproject.toml", f"--rootdir={scratch}", "-p", "conftest"),
-                *notebooks_in(labs),
-            ],
+            "lessons": (["--nbval", "notebooks"], kernel),
+            "solutions' notebooks": (
+                [*at_once(CPUS), "--nbval", *notebooks_in(HERE / "solutions")],
+                kernel,
+            ),
+            "labs' notebooks": (
+                [
+                    *("--nbval", "-c", "pyproject.toml", f"--rootdir={scratch}", "-p", "conftest"),
+                    *notebooks_in(labs),
+                ],
+                kernel,
+            ),
         }
-        with ThreadPoolExecutor() as pool:
-            answers = pool.submit(run, ANSWERS, [CORPORA, "-m", "not soak"], kernel, aside=True)
-            tests = run(LIBRARY, [*AT_ONCE, "tests", "-m", "not soak", f"--ignore={CORPORA}"])
-            rows = [(LIBRARY, *tests), (ANSWERS, *answers.result())]
-        rows += [(part, *run(part, arguments, kernel)) for part, arguments in notebooks.items()]
-    return rows
+        return [(part, *run(part, *how)) for part, how in parts.items()]
 
 
-def run(
-    part: str, arguments: list[str], kernel: str = "here", aside: bool = False
-) -> tuple[bool, float]:
+def run(part: str, arguments: list[str], kernel: str = "here") -> tuple[bool, float]:
     """Run one part with pytest: whether it passed, and how many seconds it took.
 
     `kernel` names the settings for TCP that it runs with.
-
-    What a part `aside` of another one prints comes when it has ended.
     """
-    if not aside:
-        print(f"\n=== {part}", flush=True)
+    print(f"\n=== {part}", flush=True)
     began = time.monotonic()
     command = [sys.executable, str(KERNELS), f"--kernel={kernel}", "--"]
-    command += [sys.executable, "-m", "pytest", "-q", "-rs", *arguments]
+    command += [sys.executable, "-m", "pytest", "-q", "-rfEs", "--tb=short", *arguments]
     # Thousands of processes load the course's modules: each one need not compile them anew.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    with tempfile.TemporaryFile() as kept:
-        printed = kept if aside else None
-        ended = subprocess.run(
-            command, cwd=HERE, env=environment, stdout=printed, stderr=printed, check=False
-        )
-        if aside:
-            kept.seek(0)
-            print(f"\n=== {part}\n{kept.read().decode(errors='replace')}", flush=True)
+    ended = subprocess.run(command, cwd=HERE, env=environment, check=False)
     return ended.returncode == 0, time.monotonic() - began
 
 
