@@ -919,6 +919,7 @@ def descriptors_run_out(launch: Launch, limits: Cup, draw: Random) -> None:
                 told = f"{story}, and {few} sent half a request: there are descriptors enough"
                 fail("busy_loop", f"{told}. {awake}{log_of(server)}", line)
         late.knock(surplus - few)
+        full = _until_full(server)
         for guest in late.here[:10]:  # some of those who got in go on, and there is no file to open
             with suppress(OSError):
                 guest.sock.sendall(request_for(large.url)[REST])
@@ -935,6 +936,7 @@ def descriptors_run_out(launch: Launch, limits: Cup, draw: Random) -> None:
         with promise("full-refuses"):
             for guest in late.here[:10]:
                 _is_refused_honestly(server, guest, story, line)
+        _until_full(server, full)  # those who were refused have made room for others
         with promise("full-serves", dies_when_full="full-lives"):
             if problem := early.read_on(large.size):
                 story += f". Then the 8 read on, and one of them did not get all: {problem}"
@@ -950,6 +952,17 @@ def descriptors_run_out(launch: Launch, limits: Cup, draw: Random) -> None:
             cause = _cause(problem, server, "stuck_when_full")
             cause = "stuck_when_full" if cause in ("no_answer", "cut_short") else cause
             fail(cause, f"{story}{problem}.{state_of(server)}", line)
+
+
+def _until_full(server: Server, enough: int = FEW) -> int:
+    """Wait until a server has so many descriptors, or takes no more clients; how many it has.
+
+    asyncio tries again to accept a second after it had none left.
+    """
+    deadline = Deadline(1.5)
+    while (now := len(descriptors(server.keeper))) < enough and not deadline.passed:
+        time.sleep(0.02)
+    return now
 
 
 def _is_refused_honestly(server: Server, guest: Guest, story: str, line: str) -> None:

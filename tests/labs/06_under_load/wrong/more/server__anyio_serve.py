@@ -1,4 +1,4 @@
-# FULL full-serves: anyio's own serve, which ends all answers when accept raises
+# FULL full-lives: anyio's own serve, which ends all answers when accept raises
 
 import argparse
 from contextlib import suppress
