@@ -47,6 +47,7 @@ _HOME = {
     "Measurement": "experiment",
     "fill": "experiment",
     "waiting": "experiment",
+    "on_one_cpu": "experiment",
     "less_than_times": "display",
     "measure": "experiment",
     "measure_client": "experiment",

@@ -9,6 +9,7 @@ overlap, and the figure would be an accident.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import statistics
 import sys
@@ -265,6 +266,24 @@ def waiting(
         downloads = _all_well(crowd.arrive())
         yield downloads
         downloads[:] = _all_well(crowd.finish())
+
+
+@contextmanager
+def on_one_cpu() -> Iterator[None]:
+    """Keep this thread, and the programs that it starts, on one CPU; where that can't be had, not.
+
+    A server and its client on two CPUs hand each byte from one CPU's cache to the other's. What
+    that costs differs by where the kernel happens to put the two. See sched_setaffinity(2).
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _await_end(server: Server, timeout: float = 10.0) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -25,6 +28,7 @@ from streamlab import (
     measure,
     measure_client,
     memory,
+    on_one_cpu,
     patience,
     random_file,
     sparse_file,
@@ -445,3 +449,20 @@ def test_what_a_client_takes(launch: Launch, large: SampleFile) -> None:
         assert measure_client(lets_go, server, large.url) < 2 * MiB
         with pytest.raises(DownloadError, match="not this one"):
             measure_client(breaks, server, large.url)
+
+
+@pytest.mark.needs("linux")
+def test_on_one_cpu_are_this_thread_and_what_it_starts() -> None:
+    ask = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
+    before = os.sched_getaffinity(0)
+    with pytest.raises(KeyError), on_one_cpu():
+        assert len(os.sched_getaffinity(0)) == 1
+        assert int(subprocess.check_output(ask)) == 1
+        raise KeyError
+    assert os.sched_getaffinity(0) == before
+
+
+def test_where_no_cpu_can_be_chosen_all_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    with on_one_cpu():
+        pass
