@@ -1,4 +1,4 @@
-# DROP others-notice-nothing: all clients in one TaskGroup: the exception of one cancels the others
+# DROP leave: all clients in one TaskGroup: the exception of one cancels the others
 
 import argparse
 import asyncio
