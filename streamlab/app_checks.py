@@ -864,7 +864,7 @@ def report_is_made_on_the_fly(server: Server, draw: Random) -> None:
                 also = f" with {headers[0]}" if headers else ""
                 what = f"GET {ENDLESS_REPORT}{also}: {problem.text}"
                 _fail(problem.cause("late_first_row"), server, what, line)
-    _numbers_of_rows(server, draw)  # endless ones among them: after what says why they may fail
+    _numbers_of_rows(server, draw)  # some are endless: so the first rows are asked for before
     with promise("report-rows"):
         rows = draw.randrange(5000, 8000)  # one row at a time is slow, and right
         whole = _lay(server, draw, report_of(rows), ".csv")

@@ -39,10 +39,10 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def inherited() -> dict[str, str]:
-    """The environment for a program that starts now: this process' own, prepared.
+    """The environment for a program that starts now: that of this process, prepared.
 
-    pytest's variables are left out, so that a program runs under pytest as it does elsewhere, and
-    so is a variable that another thread takes away meanwhile.
+    It has no variable of pytest's: a program runs under pytest as it does elsewhere. If another
+    thread removes a variable meanwhile, that one is left out too.
     """
     now = {name: os.environ.get(name) for name in list(os.environ)}
     kept = {

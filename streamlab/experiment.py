@@ -270,7 +270,7 @@ def waiting(
 
 @contextmanager
 def on_one_cpu() -> Iterator[None]:
-    """Keep this thread, and the programs that it starts, on one CPU; where that can't be had, not.
+    """Keep this thread, and the programs that it starts, on one CPU (Linux; else on all of them).
 
     A server and its client on two CPUs hand each byte from one CPU's cache to the other's. What
     that costs differs by where the kernel happens to put the two. See sched_setaffinity(2).

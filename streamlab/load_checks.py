@@ -839,7 +839,7 @@ def _come_and_go(
     for method, what in (("GET", wanted), ("HEAD", wanted), ("GET", missing), ("HEAD", missing)):
         for _ in range(each):
             request = what.request("Connection: close", method=method)
-            # Whether the server closes is another question: nobody waits for that 240 times.
+            # Another check asks whether the server closes the connection.
             if not ask(server, [request], lingers=0, head=method == "HEAD").status:
                 return
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from streamlab import download
-from streamlab.checks import Trace, by_hand, cause_of, log_of, read_answer, state_of
+from streamlab.checks import Trace, ask_over, by_hand, cause_of, log_of, read_answer, state_of
 from streamlab.errors import DownloadError
 from streamlab.files import MiB
 from streamlab.server import out_of_memory
@@ -234,3 +235,18 @@ def test_a_download_that_fails_has_its_cause(raw: bytes, cause: str) -> None:
 )
 def test_a_word_in_a_log_is_no_lack_of_memory(log: str, ran_out: bool) -> None:
     assert out_of_memory(log) == ran_out
+
+
+@pytest.mark.parametrize(
+    ("head", "sent"),
+    [(True, b"Content-Length: 9\r\n\r\n"), (False, b"Content-Length: 2\r\n\r\nOK")],
+)
+def test_a_whole_answer_need_not_be_followed_by_the_end(head: bool, sent: bytes) -> None:
+    """A server that keeps the connection open keeps nobody waiting for `patience` seconds."""
+    began = time.monotonic()
+    near, far = socket.socketpair()
+    with near, far:
+        far.sendall(b"HTTP/1.1 200 OK\r\n" + sent)
+        answer = ask_over(near, [b"a request"], patience=60, lingers=0, head=head)
+    assert (answer.status, answer.raw[-len(sent) :]) == (200, sent)
+    assert time.monotonic() - began < 30
