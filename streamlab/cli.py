@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -33,6 +34,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+def plain_console() -> Console:
+    """Standard output, for text as it is: rich takes `:a:` for an emoji, and colours numbers."""
+    return Console(highlight=False, emoji=False)
 
 
 def _version(wanted: bool) -> None:
@@ -69,8 +75,8 @@ def doctor(
             mark = (
                 "[green]ok[/]" if finding.ok else "[red]no[/]" if finding.vital else "[yellow]--[/]"
             )
-            table.add_row(mark, finding.name, finding.detail)
-        Console().print(table)
+            table.add_row(mark, escape(finding.name), escape(finding.detail))
+        plain_console().print(table)
     if any(finding.vital and not finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -126,7 +132,7 @@ def check(
 
 def _show(lab: labs.Lab, results: list[CheckResult], seed: int) -> None:
     """What failed in full, then the table, so that the table is what stands at the bottom."""
-    console = Console(highlight=False)
+    console = plain_console()
     for story in labs.stories(lab, results):
         console.print(story, markup=False, soft_wrap=True)
         console.rule()
@@ -140,7 +146,7 @@ def _show(lab: labs.Lab, results: list[CheckResult], seed: int) -> None:
     total = sum(result.points for result in results)
     console.print(f"{total:g} of {sum(r.max_points for r in results):g} points, seed {seed}")
     if words := labs.advice(lab, results):
-        console.print(words)
+        console.print(words, markup=False)
 
 
 @app.command(epilog="Example: `streamlab hint 02`, and again for one more")
@@ -178,7 +184,7 @@ def progress(
         bar = "█" * round(12 * share) + "░" * (12 - round(12 * share))
         state = f"{points[each.name]:g} of {each.points:g}" if results else "not checked yet"
         table.add_row(each.number, each.title, bar, state)
-    Console().print(table)
+    plain_console().print(table)
 
 
 RosterOption = Annotated[
@@ -242,7 +248,7 @@ def grade(
                 "interrupted: whoever was finished is kept; the same command goes on", err=True
             )
             raise typer.Exit(130) from None
-    console = Console(highlight=False)
+    console = plain_console()
     outcomes = Counter(mark.outcome for mark in report.marks)
     for outcome, count in outcomes.most_common():
         console.print(f"{count:>4}  {outcome.replace('_', ' ')}")

@@ -20,7 +20,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from streamlab import display, labs
+from streamlab import cli, display, labs
 from streamlab.labs import (
     Lab,
     LabError,
@@ -588,6 +588,18 @@ def test_a_notebook_tells_a_failure_in_full() -> None:
     shown = Results(lab, [good, bad])._repr_mimebundle_()["text/html"]
     assert "&lt;b&gt;too much" in shown and "<b>too much" not in shown
     assert '<td class="live"' in shown
+
+
+def test_a_terminal_gets_a_failure_as_it_is(
+    course: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No word of it becomes markup, and no letter between two colons an emoji."""
+    request = "X-A: [red]:a:[/] and :b:"
+    lab = Lab(course)
+    failed = CheckResult(lab.name, "split", "SPLIT", 0, 2, "failed", "", "It sent " + request)
+    passed = CheckResult(lab.name, "wire", "WIRE", 2, 2, "passed", "", request)
+    cli._show(lab, [failed, passed], 1)
+    assert capsys.readouterr().out.count(request) == 2
 
 
 # By hand
