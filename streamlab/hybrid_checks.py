@@ -57,7 +57,7 @@ from streamlab.checks import (
     warm_up,
 )
 from streamlab.errors import Failure
-from streamlab.examples import for_all
+from streamlab.examples import for_all, texts
 from streamlab.files import GiB, KiB, MiB, SampleFile, TiB, random_file, size_text, sparse_file
 from streamlab.memory import descriptors, group_members
 from streamlab.patience import Deadline, PatientSocket
@@ -138,7 +138,7 @@ AWKWARD = (
 def segments() -> st.SearchStrategy[str]:
     """Names of files and folders, of any letters and signs; awkward ones often."""
     letters = PLAIN + ' "#%<>?[\\]^`{|}' + "\u00e9\u00df\u0416\u6587\U0001f600"
-    return st.one_of(st.sampled_from(AWKWARD), st.text(letters, min_size=1, max_size=12)).filter(
+    return st.one_of(st.sampled_from(AWKWARD), texts(letters, 1, 12)).filter(
         lambda name: name not in (".", "..")
     )
 

@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 from streamlab import environment
 from streamlab.errors import StreamlabError
@@ -357,6 +357,37 @@ def find_lab(which: str | None = None) -> Lab:
 # Running checks
 
 
+class Process(Protocol):
+    """A process that leads a group of its own, as `subprocess.Popen` has it."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+Start = Callable[[list[str], str, dict[str, str], IO[str]], Process]
+"""Starts a command in a folder, with an environment; its output goes into a file."""
+
+
+def start_pytest(
+    command: list[str], folder: str, surroundings: dict[str, str], output: IO[str]
+) -> Process:
+    """Start the pytest process of a run of checks, in a session of its own."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        cwd=folder,
+        env=surroundings,
+        start_new_session=os.name == "posix",
+    )
+
+
 def run_checks(
     lab: Lab,
     programs: Mapping[str, Path] | None = None,
@@ -368,6 +399,7 @@ def run_checks(
     isolated: bool = False,
     stop: threading.Event | None = None,
     keep: bool = False,
+    start: Start = start_pytest,
 ) -> list[CheckResult]:
     """Run a lab's checks on its programs, or on other files in place of those named in `programs`.
 
@@ -377,7 +409,7 @@ def run_checks(
     Setting `stop` ends it, from `told` too: the checks that had not run yet `could_not_run`.
     A check that nothing but a lack of time has broken is run again, `TRIES` times in all.
     With `keep` the files of a check that fails stay (see `kept_files`); those of earlier runs never
-    do.
+    do. `start` starts the pytest process.
     """
     seed = new_seed() if seed is None else seed
 
@@ -392,7 +424,7 @@ def run_checks(
         shutil.rmtree(lab.folder / MEMORY / "kept-files", ignore_errors=True)
     results: list[CheckResult] = []
     for _ in range(TRIES):
-        found = _run_once(lab, programs, seed, only, tell, seconds, isolated, stop, keep)
+        found = _run_once(lab, programs, seed, only, tell, seconds, isolated, stop, keep, start)
         again = {result.check: result for result in found}
         results = [again.get(result.check, result) for result in results] or found
         only = [result.check for result in results if late(result)]
@@ -414,6 +446,7 @@ def _run_once(
     isolated: bool,
     stop: threading.Event | None,
     keep: bool,
+    start: Start,
 ) -> list[CheckResult]:
     """Run checks in a pytest process, once; arguments as for `run_checks`."""
     lab = Lab(lab.folder.resolve())  # the checks run in another folder
@@ -425,15 +458,14 @@ def _run_once(
         log, errors = Path(scratch) / "results.jsonl", Path(scratch) / "errors.txt"
         log.touch()
         command = [
+            *(sys.executable, "-m", "pytest"),
             *(
-                sys.executable,
-                "-m",
-                "pytest",
                 "-q",
-                "-p",
-                "no:cacheprovider",
-                "-p",
-                "streamlab.testing",
+                # No plugin and no rewriting that a check has no use for: a quick start.
+                "--assert=plain",
+                *("-p", "no:cacheprovider"),
+                *("-p", "no:unraisableexception"),
+                *("-p", "streamlab.testing"),
             ),
             *("--rootdir", str(lab.folder), "-c", os.devnull, "--lab-results", str(log)),
             *("--lab-seed", str(seed)),
@@ -450,22 +482,11 @@ def _run_once(
                 command += ["--lab-cgroup", str(group)]
             command = enclosed(command, {outputs: OUTPUTS})
         surroundings = {**environment.inherited(), **AS_EVERYWHERE}
+        # What it leaves behind, should it be killed, ends with this folder. And nobody else's
+        # pytest plugins, for a quick start.
+        surroundings |= {"TMPDIR": scratch, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         with errors.open("w", encoding="utf-8") as output:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=scratch,
-                # What it leaves behind, should it be killed, ends with this folder. And nobody
-                # else's pytest plugins, for a quick start.
-                env={
-                    **surroundings,
-                    "TMPDIR": scratch,
-                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-                },
-                start_new_session=os.name == "posix",
-            )
+            process = start(command, scratch, surroundings, output)
         try:
             for result in _results_of(process, log, Deadline(seconds), stop):
                 results.append(result)
@@ -514,7 +535,7 @@ def scratch_folder(prefix: str, patience: float = 10.0) -> Iterator[str]:
             deadline.pause(0.05)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: Process) -> None:
     """End a run and what belongs to it: a sandbox in the making has a process that waits for it."""
     if os.name == "posix":
         with suppress(ProcessLookupError):
@@ -529,7 +550,7 @@ def new_seed() -> int:
 
 
 def _results_of(
-    process: subprocess.Popen[bytes], log: Path, deadline: Deadline, stop: threading.Event | None
+    process: Process, log: Path, deadline: Deadline, stop: threading.Event | None
 ) -> Iterator[CheckResult]:
     """The results as they are written, until the process ends or time is up."""
     with log.open(encoding="utf-8") as file:

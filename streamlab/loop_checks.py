@@ -53,7 +53,7 @@ from streamlab.checks import (
     warm_up,
 )
 from streamlab.clients import Crowd, Job
-from streamlab.examples import for_all
+from streamlab.examples import for_all, texts
 from streamlab.files import GiB, KiB, MiB, random_file, size_text, sparse_file
 from streamlab.patience import Deadline
 from streamlab.server import Server
@@ -372,9 +372,7 @@ def segments() -> st.SearchStrategy[str]:
     """Names of files and folders: letters, digits, dots and dashes, awkward ones often."""
     return st.one_of(
         st.sampled_from(AWKWARD),
-        st.text(LETTERS + ".-", min_size=1, max_size=12).filter(
-            lambda name: name not in (".", "..")
-        ),
+        texts(LETTERS + ".-", 1, 12).filter(lambda name: name not in (".", "..")),
         st.integers(100, 250).map(lambda length: "n" * length),
     )
 
@@ -483,7 +481,7 @@ def heads(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[Head]:
 
 
 ASCII = st.one_of(
-    st.just(b""), st.text('ab =;,"/:1', max_size=30).map(lambda text: text.strip().encode())
+    st.just(b""), texts('ab =;,"/:1', most=30).map(lambda text: text.strip().encode())
 )
 LATIN = st.one_of(st.sampled_from([b"caf\xe9", b"\xff", b"\xc3\xa9", b"\x80x"]), ASCII)
 """Values with `obs-text`, the bytes from 0x80 on (RFC 9110, section 5.5)."""

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from streamlab.examples import texts
 from streamlab.origin import Answer, Framing
 from streamlab.request_forms import chunk, spelled
 
@@ -253,7 +254,7 @@ ID_LETTERS = string.ascii_letters + string.digits + "-_"
 def good_ids() -> SearchStrategy[str]:
     """IDs of 1 to 100 letters, both ends likely."""
     known = ["a", "-", "_", "0", "content", "files", "Z" * 100, "-" * 99, "none", "null"]
-    return st.sampled_from(known) | st.text(ID_LETTERS, min_size=1, max_size=100)
+    return st.sampled_from(known) | texts(ID_LETTERS, 1, 100)
 
 
 BAD_IDS = (
@@ -286,7 +287,7 @@ def bad_ids() -> SearchStrategy[str]:
         "$",
         "*",
     ]
-    good = st.text(ID_LETTERS, max_size=8)
+    good = texts(ID_LETTERS, most=8)
     ends = st.builds(lambda a, b: quote(a + b, safe=""), good.filter(bool), st.sampled_from(others))
     inside = st.builds(
         lambda a, b, c: quote(a + b, safe="") + c, good, st.sampled_from(others), good
@@ -300,6 +301,6 @@ def unknown_providers() -> SearchStrategy[str]:
     """Names that nobody has given to a provider."""
     known = ["sea", "rivers", "riv", "lake lake", "river;lake", "default", "key-of-the-lake", "0"]
     known += ["__class__", "None", "*", "../lake", "river/", "fastest", "chea", "r\xedver"]
-    return st.sampled_from(known) | st.text(ID_LETTERS, min_size=1, max_size=9).filter(
+    return st.sampled_from(known) | texts(ID_LETTERS, 1, 9).filter(
         lambda name: name.lower() not in ("river", "fast", "lake", "cheap")
     )

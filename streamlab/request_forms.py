@@ -17,6 +17,8 @@ from urllib.parse import quote
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from streamlab.examples import texts, texts_of_any_letters
+
 TOKEN = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters
 """The letters of methods, of header names and of options (RFC 9110, section 5.6.2)."""
 
@@ -180,7 +182,7 @@ def length_of(values: Sequence[str]) -> int | None:
 def bad_lengths() -> SearchStrategy[tuple[str, ...]]:
     """Values of `Content-Length` that are no length: no digits, or two that differ."""
     known = ["+5", "-5", "0_5", "five", "", "5.0", "0x5", "5 5", "\xa05", "5\x0b", "\xb2", "1e1"]
-    one = st.sampled_from(known) | st.text("0123456789+-_.x, \xa0", max_size=5)
+    one = st.sampled_from(known) | texts("0123456789+-_.x, \xa0", most=5)
     two = st.sampled_from([("5", "6"), ("5, 6",), ("6", "5"), ("0", "5"), ("5", "five")])
     return st.one_of(one.map(lambda value: (value,)), two).filter(
         lambda values: length_of(values) is None
@@ -193,7 +195,7 @@ def bad_lengths() -> SearchStrategy[tuple[str, ...]]:
 def methods() -> SearchStrategy[str]:
     """Methods that are neither GET nor HEAD; names of methods know small and large letters."""
     known = ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "get", "Head", "GETS"]
-    return st.sampled_from(known) | st.text(TOKEN, min_size=1, max_size=12).filter(
+    return st.sampled_from(known) | texts(TOKEN, 1, 12).filter(
         lambda name: name not in ("GET", "HEAD")
     )
 
@@ -237,9 +239,9 @@ LONGEST_NAME = 255
 
 def file_names() -> SearchStrategy[str]:
     """Names that a file can have on Linux: all of Unicode but NUL and the slash (path(7))."""
-    letters = st.characters(exclude_categories=["Cs"], exclude_characters="/\0")
+    letters = texts_of_any_letters(1, 20).filter(lambda text: not set(text) & {"/", "\0"})
     endings = st.sampled_from(["", ".mp4", ".MP4", ".bin"])
-    drawn = st.builds(str.__add__, st.text(letters, min_size=1, max_size=20), endings)
+    drawn = st.builds(str.__add__, letters, endings)
     return (st.sampled_from(AWKWARD_NAMES) | drawn).filter(
         lambda name: name not in (".", "..") and len(name.encode()) <= LONGEST_NAME
     )

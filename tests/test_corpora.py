@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
+from forked_checks import start
 
 from streamlab.labs import Lab, run_checks
 from streamlab.results import CheckResult
@@ -114,7 +115,9 @@ def run(answer: Path) -> Results:
     """Check an answer in place of its program; the results by check."""
     programs = {program_of(answer): answer}
     # Longer than a student gets: here four run at once, and other tests beside them.
-    results = run_checks(lab_of(answer), programs, only=checks_for(answer), seconds=600)
+    results = run_checks(
+        lab_of(answer), programs, only=checks_for(answer), seconds=600, start=start
+    )
     return {result.check: result for result in results}
 
 

@@ -6,8 +6,9 @@ from random import Random
 
 import pytest
 from hypothesis import strategies as st
+from hypothesis.internal import charmap
 
-from streamlab.examples import for_all
+from streamlab.examples import for_all, texts, texts_of_any_letters
 from streamlab.testing import CheckFailed, fail
 
 
@@ -21,6 +22,25 @@ def test_right_answers_pass_and_all_are_tried() -> None:
     tried: list[int] = []
     for_all(st.integers(), Random(1), tried.append, examples=40)
     assert len(tried) == 40
+
+
+def test_texts_have_the_letters_and_the_lengths_that_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They do not load hypothesis' table of all of Unicode."""
+    monkeypatch.setattr(charmap, "charmap", None)
+    tried: list[str] = []
+    for_all(texts("ab\xb2", 1, 5), Random(1), tried.append, examples=100)
+    assert {len(text) for text in tried} == {1, 2, 3, 4, 5}
+    assert set("".join(tried)) == set("ab\xb2")
+
+
+def test_texts_of_any_letters_can_be_written_in_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charmap, "charmap", None)
+    tried: list[str] = []
+    for_all(texts_of_any_letters(1, 5), Random(1), tried.append, examples=100)
+    written = [letter.encode() for text in tried for letter in text]  # no surrogate among them
+    assert {len(letter) for letter in written} == {1, 2, 3, 4}
 
 
 def test_a_seed_repeats_what_is_drawn() -> None:

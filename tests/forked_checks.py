@@ -1,0 +1,74 @@
+"""Runs of checks that start at once: their process is forked from one that has loaded it all.
+
+A run of a lab's checks is a pytest process (`streamlab.labs.run_checks`), and a third of the CPU
+time of a short one is the loading of pytest, hypothesis and the course. The corpora have a thousand
+such runs. So a server process (multiprocessing's `forkserver`) loads these once, and each run is a
+copy of it. POSIX only.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from multiprocessing.process import BaseProcess
+from typing import IO
+
+CHECKS = (*("app", "client", "framing", "hybrid", "leaky", "load", "loop", "proxy", "range"),)
+LOADED = ["pytest", "streamlab.testing", *(f"streamlab.{name}_checks" for name in CHECKS)]
+
+
+class Forked:
+    """A forked process as `streamlab.labs` uses one."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        self._process = process
+        self.pid = process.pid or 0
+
+    def poll(self) -> int | None:
+        """Its exit status, or None while it runs."""
+        return self._process.exitcode
+
+    def wait(self) -> int:
+        """Wait for its end; its exit status."""
+        self._process.join()
+        status = self._process.exitcode
+        assert status is not None
+        return status
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+
+def start(command: list[str], folder: str, surroundings: dict[str, str], output: IO[str]) -> Forked:
+    """Run `python -m pytest ...` as a copy of the loaded process (see `streamlab.labs.Start`)."""
+    assert command[:3] == [sys.executable, "-m", "pytest"]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED)
+    process = context.Process(
+        target=_become_pytest, args=(command[3:], folder, surroundings, output.name)
+    )
+    process.start()
+    return Forked(process)
+
+
+def _become_pytest(
+    arguments: list[str], folder: str, surroundings: dict[str, str], output: str
+) -> None:
+    """What `start_pytest` asks of the system, and then pytest's main program."""
+    import pytest
+
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(surroundings)
+    sys.path[0] = folder
+    file = os.open(output, os.O_WRONLY | os.O_APPEND)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, descriptor in ((0, nothing), (1, file), (2, file)):
+        os.dup2(descriptor, number)
+    status = int(pytest.main(arguments))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
