@@ -241,19 +241,8 @@ class Workshop:
         fail("raises", f"{asked} What it returned is no number: {told[:100]!r}")
 
     def german(self) -> dict[str, str]:
-        """Variables of the environment that make dates of this system German; none if it can't.
-
-        A program notices when it asks for the system's language: `locale.setlocale`. Source of the
-        definition's form: locale(5).
-        """
-        folder = Path(tempfile.mkdtemp(dir=self.root.parent))
-        (folder / "source").write_text(_GERMAN)
-        command = ["localedef", "-c", "--no-archive", "-i", "source", "-f", "ANSI_X3.4-1968"]
-        with suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run([*command, "./de_XX"], cwd=folder, capture_output=True, timeout=20)
-        # Some versions end with status 1 for a mere warning: what counts is what they made.
-        made = (folder / "de_XX" / "LC_TIME").is_file()
-        return {"LOCPATH": str(folder), "LC_TIME": "de_XX"} if made else {}
+        """Variables of the environment that make dates of this system German; none if it can't."""
+        return german_dates(Path(tempfile.mkdtemp(dir=self.root.parent)))
 
     def close(self) -> None:
         """End all servers."""
@@ -267,21 +256,38 @@ class Workshop:
                 self._group.rmdir()
 
 
-_POSIX = "".join(
-    f'LC_{name}\ncopy "POSIX"\nEND LC_{name}\n'
-    for name in (
-        *("IDENTIFICATION", "CTYPE", "COLLATE", "MONETARY", "NUMERIC", "MESSAGES"),
-        *("PAPER", "NAME", "ADDRESS", "TELEPHONE", "MEASUREMENT"),
+def german_dates(folder: Path) -> dict[str, str]:
+    """Make a locale with German dates in a folder: the variables that choose it; none if it can't.
+
+    A program notices when it asks for the system's language: `locale.setlocale`. Nothing but
+    localedef is needed, no package with other locales. Source of both files' form: locale(5) and
+    charmap(5).
+    """
+    (folder / "source").write_text(_GERMAN)
+    (folder / "letters").write_text(_ASCII)
+    command = ["localedef", "-c", "--no-archive", "-i", "source", "-f", "./letters"]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run([*command, "./de_XX"], cwd=folder, capture_output=True, timeout=20)
+    # It ends with status 1 for a mere warning: what counts is what it made.
+    made = (folder / "de_XX" / "LC_TIME").is_file()
+    return {"LOCPATH": str(folder), "LC_TIME": "de_XX"} if made else {}
+
+
+_ASCII = "".join(
+    (
+        "<code_set_name> ANSI_X3.4-1968\n<escape_char> /\nCHARMAP\n",
+        *(f"<U{number:04X}> /x{number:02x}\n" for number in range(128)),
+        "END CHARMAP\n",
     )
 )
-_GERMAN = (
-    _POSIX
-    + """LC_TIME
+"""The characters of ASCII, as localedef reads them."""
+
+_GERMAN = """LC_TIME
 abday "So";"Mo";"Di";"Mi";"Do";"Fr";"Sa"
 day "Sonntag";"Montag";"Dienstag";"Mittwoch";"Donnerstag";"Freitag";"Samstag"
 abmon "Jan";"Feb";"Mrz";"Apr";"Mai";"Jun";"Jul";"Aug";"Sep";"Okt";"Nov";"Dez"
-mon "Januar";"Februar";"Maerz";"April";"Mai";"Juni";/
-    "Juli";"August";"September";"Oktober";"November";"Dezember"
+mon "Januar";"Februar";"Maerz";"April";"Mai";"Juni";\
+"Juli";"August";"September";"Oktober";"November";"Dezember"
 d_t_fmt "%a %d %b %Y %T"
 d_fmt "%d.%m.%Y"
 t_fmt "%T"
@@ -290,8 +296,7 @@ t_fmt_ampm ""
 week 7;19971130;4
 END LC_TIME
 """
-)
-"""A locale as in Germany, for dates alone, in ASCII."""
+"""The dates of Germany, in ASCII; localedef warns that everything else is missing."""
 
 
 def files_below(folder: Path, most: int = 10_000) -> list[Path]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -250,3 +254,24 @@ def test_a_whole_answer_need_not_be_followed_by_the_end(head: bool, sent: bytes)
         answer = ask_over(near, [b"a request"], patience=60, lingers=0, head=head)
     assert (answer.status, answer.raw[-len(sent) :]) == (200, sent)
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.needs("linux", "localedef")
+@pytest.mark.parametrize("small", [False, pytest.param(True, marks=pytest.mark.needs("bwrap"))])
+def test_dates_can_be_german_without_a_package_of_locales(tmp_path: Path, small: bool) -> None:
+    """Small systems have localedef, but neither locales nor characters for it."""
+    ask = (
+        "import json, pathlib, streamlab.testing as t; "
+        f"print(json.dumps(t.german_dates(pathlib.Path({str(tmp_path)!r}))))"
+    )
+    data = Path("/usr/share/i18n")
+    hide = small and data.exists()
+    hidden = ["bwrap", "--dev-bind", "/", "/", "--tmpfs", str(data), "--"] if hide else []
+    said = subprocess.check_output([*hidden, sys.executable, "-c", ask], text=True)
+    say = "import locale, time; locale.setlocale(locale.LC_TIME, ''); " + (
+        "print(time.strftime('%a %b', time.gmtime(7e6)))"
+    )
+    here = {**os.environ, **json.loads(said)}
+    here.pop("LC_ALL", None)
+    date = subprocess.check_output([sys.executable, "-c", say], text=True, env=here)
+    assert date == "Mo Mrz\n"

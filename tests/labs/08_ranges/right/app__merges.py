@@ -72,22 +72,18 @@ def merged(ranges):
     """Ranges without an overlap, each where the first of its members stood."""
     result = []
     for first, last in ranges:
-        near = [each for each in result if first <= each[1] + 80 and each[0] <= last + 80]
-        while near:
-            at = result.index(near[0])
-            first, last = min(first, near[0][0]), max(last, near[0][1])
-            result[at] = None
-            result = [each for each in result if each is not None and each not in near]
-            result.insert(at, (first, last))
-            near = [
-                each
-                for i, each in enumerate(result)
-                if i != at and first <= each[1] + 80 and each[0] <= last + 80
-            ]
-        else:
-            if (first, last) not in result:
-                result.append((first, last))
+        at = len(result)
+        while near := [i for i, each in enumerate(result) if close(each, (first, last))]:
+            first = min(first, *(result[i][0] for i in near))
+            last = max(last, *(result[i][1] for i in near))
+            at = min(at, *near)
+            result = [each for i, each in enumerate(result) if i not in near]
+        result.insert(at, (first, last))
     return result
+
+
+def close(one, other):
+    return one[0] <= other[1] + 80 and other[0] <= one[1] + 80
 
 
 def multipart(file, ranges, size, headers):
