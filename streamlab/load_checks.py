@@ -776,6 +776,14 @@ def half_of_them_leave(server: Server, draw: Random) -> None:
         # What a server keeps of its first clients, for the next ones, it has before and after.
         _come_and_go(server, small, large, draw)
         fewest = settled(lambda: len(descriptors(server.keeper)))
+        if not server.running:
+            fail(
+                "dies_on_drop",
+                "Clients came one after another and left: some with a whole answer, some in the "
+                "middle of one, some in the middle of their request."
+                f"{state_of(server)}",
+                f"{_crowd_line(server, large, 60)}  # and then: kill $(jobs -p)",
+            )
     with _thousand(server, draw, "leave", before) as (guests, story):
         line = f"{_crowd_line(server, guests.file)}  # and then: kill $(jobs -p)"
         half = CLIENTS // 2

@@ -171,6 +171,7 @@ def test_the_solution_works_with_and_without_sendfile(sendfile: bool, tmp_path: 
         ("more/server__spins_at_a_full_socket", "full", "busy_loop"),
         ("server__thread_each", "live", "thread_each"),
         ("server__shared_handle", "drop", "drops_others"),
+        ("more/server__task_group", "drop", "dies_on_drop"),
     ],
 )
 def test_a_check_names_the_cause_that_was_seen(answer: str, check: str, cause: str) -> None:
