@@ -620,8 +620,10 @@ def _is_refused(talk: Talk, allowed: Sequence[int], why: str, after: Wanted) -> 
     if answer.status not in allowed:
         statuses = " or ".join(map(str, allowed))
         talk.fault("wrong_status", f"{why}: the status should be {statuses}", answer.raw)
-    if answer.status == 405 and answer.header("allow") is None:
-        talk.fault("no_allow", "With 405 comes a header that says what is allowed", answer.raw)
+    named = {method.strip() for method in (answer.header("allow") or "").split(",")}
+    if answer.status == 405 and not named >= {"GET", "HEAD"}:
+        said = "With 405 comes a header Allow, and it names GET and HEAD, in capital letters"
+        talk.fault("no_allow", said, answer.raw)
     with promise("framed", stays_open="says-close", closes="says-close"):
         if talk.goes_on(answer):
             talk.ask(after)
