@@ -1,4 +1,4 @@
-# WIRE other-method: Allow names the methods in small letters, and methods have a case
+# ERROR other-method: Allow names the methods in small letters, and methods have a case
 
 import argparse
 import mimetypes
