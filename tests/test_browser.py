@@ -105,7 +105,7 @@ def test_no_chromium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(seen.picture) == bundle["text/plain"]
 
 
-@pytest.mark.needs("linux")
+@pytest.mark.needs("linux", "chromium")
 def test_a_browser_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A browser that can't start is a problem in a line."""
     program = tmp_path / "chromium"

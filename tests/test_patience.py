@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+import psutil
 import pytest
 from starving import last_in_line, starved
 
@@ -247,6 +248,12 @@ def test_a_process_that_sleeps_is_late_beside_others() -> None:
             process.wait()
 
 
+def end_below(pid: int) -> None:
+    """Kill all processes that descend from this one; there need not be a pkill."""
+    for each in psutil.Process(pid).children(recursive=True):
+        each.kill()
+
+
 @linux
 def test_the_kernel_tells_of_every_thread() -> None:
     """Also of those that are not the first of their process, and of grandchildren."""
@@ -273,7 +280,7 @@ def test_the_kernel_tells_of_every_thread() -> None:
         for pid in (process.pid, os.getpid()):
             assert set(memory.threads_below(process.pid)) <= set(memory.threads_below(pid))
         assert memory.cpu_seconds_below(os.getpid()) >= 0.19
-        subprocess.run(["pkill", "-P", str(process.pid)], check=False)
+        end_below(process.pid)
 
 
 @linux
@@ -291,7 +298,7 @@ def test_children_are_found_without_the_kernels_list(
         monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)
         assert memory._descendants(process.pid) == listed
     finally:
-        subprocess.run(["pkill", "-P", str(process.pid)], check=False)
+        end_below(process.pid)
         process.kill()
         process.wait()
 

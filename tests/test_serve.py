@@ -55,7 +55,8 @@ def nobody_there(server: Server) -> bool:
     family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
     states = set()
     for member in family:
-        with suppress(psutil.NoSuchProcess):  # ended since it was listed
+        # Ended since it was listed; while it ends, its files are root's.
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             states |= {each.status for each in member.net_connections("tcp")}
     return states == {psutil.CONN_LISTEN}
 
