@@ -21,7 +21,14 @@ import pytest
 from streamlab.errors import StreamlabError
 from streamlab.grading import run
 from streamlab.grading.run import ClassReport, grade_class
-from streamlab.grading.task import GradingError, Task, archive_of, checks_of, grade
+from streamlab.grading.task import (
+    GradingError,
+    Task,
+    archive_of,
+    checks_of,
+    grade,
+    hash_of_sources,
+)
 from streamlab.labs import Lab
 from streamlab.memory import children_of, group_members
 
@@ -401,3 +408,31 @@ def test_dask_workers_that_die_lose_nothing(tmp_path: Path, grade_it: Grade) -> 
     assert killed
     assert report.graded == 4
     assert gradebook(tmp_path) == expected("ann", "bob", "eve", "gus")
+
+
+@pytest.mark.parametrize(
+    ("changed", "counts"),
+    [
+        ("checks.py", True),
+        ("process/server.py", True),
+        ("checks/http/answer.py", True),
+        ("grading/task.py", True),
+        ("grading/reports.py", False),
+        ("display.py", False),
+        ("hints/02_chunked_loop.toml", False),
+    ],
+)
+def test_the_version_of_the_checks_is_of_all_that_can_change_a_mark(
+    tmp_path: Path, changed: str, counts: bool
+) -> None:
+    """Wherever in the package a module lies; how lines end does not matter."""
+    for name in ("__init__.py", "checks.py", "display.py", "grading/task.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"a = 1\nb = 2\n")
+    before = hash_of_sources(tmp_path)
+    (tmp_path / "checks.py").write_bytes(b"a = 1\r\nb = 2\r\n")
+    assert hash_of_sources(tmp_path) == before
+    file = tmp_path / changed
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"a = 2\n")
+    assert (hash_of_sources(tmp_path) != before) is counts

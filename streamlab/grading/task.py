@@ -119,10 +119,20 @@ _NO_VERDICT = {"cli", "conversation", "display", "doctor", "magics"}
 @cache
 def _package() -> bytes:
     """A hash of this package's source: what the checks, the sandbox and the meters are."""
+    return hash_of_sources(Path(labs.__file__).parent)
+
+
+def hash_of_sources(folder: Path) -> bytes:
+    """A hash of all modules of a package that can change a mark, those in folders included.
+
+    Of grading it is this module alone: the others read and write what has been marked.
+    """
     source = hashlib.sha256()
-    folder = Path(labs.__file__).parent
-    files = [file for file in folder.glob("*.py") if file.stem not in _NO_VERDICT]
-    for file in sorted([*files, Path(__file__)]):
-        source.update(f"{file.relative_to(folder).as_posix()}\0".encode())
-        source.update(file.read_bytes().replace(b"\r\n", b"\n"))
+    for file in sorted(folder.rglob("*.py")):
+        name = file.relative_to(folder)
+        if name.parts[0] == "grading" and name.name != Path(__file__).name:
+            continue
+        if name.with_suffix("").as_posix() not in _NO_VERDICT:
+            source.update(f"{name.as_posix()}\0".encode())
+            source.update(file.read_bytes().replace(b"\r\n", b"\n"))
     return source.digest()
