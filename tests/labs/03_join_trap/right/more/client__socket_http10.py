@@ -36,11 +36,12 @@ def pour(url, file):
     with answer:
         if status >= 400:
             raise ValueError(f"status {status}")
-        while chunk := answer.read(CHUNK):
+        length = int(headers.get(b"content-length", -1))
+        while size != length and (chunk := answer.read1(CHUNK)):
             file.write(chunk)
             digest.update(chunk)
             size += len(chunk)
-    if b"content-length" in headers and size != int(headers[b"content-length"]):
+    if length not in (-1, size):
         raise ValueError("cut short")
     return digest.hexdigest()
 

@@ -39,14 +39,15 @@ def pour(url, file):
         with answer:
             if status >= 400:
                 raise ValueError(f"status {status}")
-            while count := take(answer, writing):
+            length = int(headers.get(b"content-length", -1))
+            while size != length and (count := take(answer, writing)):
                 size += count
                 while count:
                     count -= os.splice(reading, file.fileno(), count)
     finally:
         os.close(reading)
         os.close(writing)
-    if b"content-length" in headers and size != int(headers[b"content-length"]):
+    if length not in (-1, size):
         raise ValueError("cut short")
     with open(f"/proc/self/fd/{file.fileno()}", "rb") as again:
         return hashlib.file_digest(again, "sha256").hexdigest()
