@@ -53,6 +53,7 @@ def answers(folder: str) -> list[ParameterSet]:
                 *marks,
                 *([pytest.mark.buffers] if lives_by_buffers(file) else []),
                 *([CLIENTS] if is_wrong(file) and kind_of(file) == "CLIENT" else []),
+                *([pytest.mark.needs("curl")] if runs_curl(file) else []),
             ],
         )
         for where, marks in ((folder, []), (f"{folder}/more", [pytest.mark.soak]))
@@ -73,6 +74,11 @@ def is_wrong(answer: Path) -> bool:
 def lives_by_buffers(answer: Path) -> bool:
     """Whether it depends on the kernel's buffers for a connection that a mistake is seen."""
     return is_wrong(answer) and kind_of(answer) in BUFFERS
+
+
+def runs_curl(answer: Path) -> bool:
+    """Whether an answer starts curl, which may be missing on a student's machine."""
+    return '"curl"' in answer.read_text(encoding="utf-8")
 
 
 def kind_of(answer: Path) -> str:
@@ -171,7 +177,7 @@ def test_a_right_answer_gets_full_marks(answer: Path, results_of: ResultsOf) -> 
 
 
 def right_answers(lab: Lab) -> list[Path]:
-    """The right answers of a lab, without those in more/."""
+    """The right answers of a lab, without those in more/ and those that need curl."""
     files = (param.values[0] for param in answers("right") if not param.marks)
     return [file for file in files if lab_of(file) == lab]
 
@@ -179,7 +185,14 @@ def right_answers(lab: Lab) -> list[Path]:
 WITH_CONTRACT = [lab for lab in LABS if lab.promises]
 
 
-@pytest.mark.parametrize("lab", WITH_CONTRACT, ids=lambda lab: lab.name)
+@pytest.mark.parametrize(
+    "lab",
+    [
+        pytest.param(lab, marks=CLIENTS if "CLIENT" in {c.kind for c in lab.checks} else ())
+        for lab in WITH_CONTRACT
+    ],
+    ids=lambda lab: lab.name,
+)
 def test_each_promise_is_put_to_the_test(lab: Lab, results_of: ResultsOf) -> None:
     """The checks ask for what the text promises: nothing less, and nothing else."""
     probed = {
