@@ -897,7 +897,7 @@ def well_formed(server: Server, draw: Random) -> None:
     for gone in (name_of(draw), "folder", "folder/"):
         expect_answer(server, server.path_of(gone), 404)
     stays_inside(server, draw)
-    stays_in_step(server, name, content)
+    stays_in_step(server, name, content, ["folder"])
     expect_answer(server, server.path_of(name), 200, content)
 
 
@@ -934,15 +934,21 @@ def stays_below_root(server: Server, target: str) -> None:
     expect_answer(server, path, 404)
 
 
-def stays_in_step(server: Server, name: str, content: bytes) -> None:
-    """After an answer the server closes the connection, or answers the next request as well."""
+def stays_in_step(server: Server, name: str, content: bytes, others: Sequence[str]) -> None:
+    """After an answer the server closes the connection, or answers the next request as well.
+
+    `name` is a file with that content; the first answer is also one for each of `others`.
+    """
     again = server.path_of(name)
-    for path in (again, server.path_of("folder")):
+    for path in (again, *map(server.path_of, others)):
         with suppress(OSError), connected(server) as sock:
             request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
             first = ask_over(sock, [request])
             second = ask_over(sock, [request_for(again)])
             wrong, cause = first.problem, cause_of(first.fault, server)
+            if not wrong and not first.ended:
+                cause = "no_end"
+                wrong = "After 5 s the first answer had no end, and the connection stays open"
             if not wrong and second.raw:
                 cause = "out_of_step"
                 wrong = second.problem

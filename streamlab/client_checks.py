@@ -488,6 +488,7 @@ def inflates_little(workshop: Workshop, draw: Random) -> None:
                 "Content-Length told of both"
             )
             _gzip_run(bench, members, None, what, stop=first_member)
+            _longer_than_decoded(bench, halves[0])
         with promise("gzip-alike"):
             blocks = repeat(large.block, large.count)
             told = f"becomes {size_text(large.size)}"
@@ -499,6 +500,21 @@ def inflates_little(workshop: Workshop, draw: Random) -> None:
                     f"that {told} was {second.became}:\n\n{second.run.evidence}",
                     second.run.by_hand,
                 )
+
+
+def _longer_than_decoded(bench: Bench, body: bytes) -> None:
+    """Bytes that can't be packed make a gzip longer than what it holds: no other treatment."""
+    zeros = bytes(len(body))
+    long, short = (
+        _gzip_run(bench, gzip.compress(each), [each], f"becomes {len(each)} bytes")
+        for each in (body, zeros)
+    )
+    if long.became != short.became:
+        fail(
+            "length_of_decoded",
+            f"{short.run.evidence}\n\nThat was {short.became}. A gzip that is longer than what it "
+            f"holds was {long.became}:\n\n{long.run.evidence}",
+        )
 
 
 @dataclass(frozen=True)

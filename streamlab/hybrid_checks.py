@@ -597,8 +597,9 @@ def real_errors(server: Server, draw: Random) -> None:
     ):
         expect_error(server, "impossible-name", path, some_error, what)
     _leads_out(server, draw)
+    empty = random_file(0, name_of(draw, ".html"), server.root)
     with promise("next-request"):
-        stays_in_step(server, name, content)
+        stays_in_step(server, name, content, [empty.name, "folder", name_of(draw)])
     small = SampleFile(server.root / name, len(content))
     for file, method in draw.sample([(small, "GET"), (large, "GET"), (large, "HEAD")], 3):
         _cannot_be_opened(server, file, method)

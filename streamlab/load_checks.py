@@ -1212,6 +1212,7 @@ def what_is_no_request_does_no_harm(server: Server, draw: Random) -> None:
 
     with promise("no-request"):
         expect_answer(server, path, 200, content)
-        lines = forms.bad_request_lines(path).map(lambda line: f"{line}\r\n\r\n".encode())
-        raw = st.sampled_from([hello, b"\r\n\r\n", b"\0\xff\r\n\r\n", b" \r\n\r\n"]) | lines
-        for_all(raw, draw, goes_on, examples=20)
+        known = [f"{line}\r\n\r\n".encode() for line in forms.bad_request_lines(path)]
+        known += [hello, b"\r\n\r\n", b"\0\xff\r\n\r\n", b" \r\n\r\n"]
+        for raw in draw.sample(known, len(known)):
+            goes_on(raw)

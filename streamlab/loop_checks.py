@@ -324,8 +324,9 @@ def to_the_letter(launch: Launch, draw: Random) -> None:
             expect_answer(server, server.path_of(folder), 404)
     with promise("outside"):
         stays_inside(server, draw)
-    with promise("next-request"):
-        stays_in_step(server, name, content)
+    empty = random_file(0, name_of(draw), server.root)
+    with promise("next-request", no_end="end"):
+        stays_in_step(server, name, content, [empty.name, "folder", name_of(draw)])
     names_are_found(server, draw)
     with promise("no-file"):
         expect_answer(server, server.path_of(name), 200, content)
