@@ -35,8 +35,14 @@ NOT_LISTENING = "did not listen within"
 READY = 10.0
 """Seconds that a server gets from its start to its first line."""
 
-AS_EVERYWHERE = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
-"""What a program's environment has everywhere: text is UTF-8, whatever the user's locale."""
+AS_EVERYWHERE = {
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONUTF8": "1",
+    "PYTHONIOENCODING": "utf-8",
+    "PYTHON_COLORS": "0",
+}
+"""What a program's environment has everywhere: text is UTF-8, whatever the user's locale, and no
+traceback has colours, which Python 3.13 gives it in a notebook (`FORCE_COLOR`)."""
 
 _LISTENING = re.compile(r"^listening on http://127\.0\.0\.1:([0-9]{1,5})/?\s*$", re.MULTILINE)
 _LOG_TAIL = 4000

@@ -5,6 +5,7 @@ import asyncio
 import errno
 import os
 import socket
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO

@@ -5,6 +5,7 @@ import asyncio
 import errno
 import os
 import socket
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
@@ -39,7 +40,8 @@ class Client(asyncio.Protocol):
     def __init__(self, root: Path) -> None:
         self.root = root
         self.received = b""
-        self.full = False
+        self.writable = asyncio.Event()
+        self.writable.set()
         self.pouring: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -51,18 +53,21 @@ class Client(asyncio.Protocol):
         self.answer_all()
 
     def pause_writing(self) -> None:
-        """Answers pile up: who does not read them may not ask for more."""
-        self.full = True
+        """Answers pile up: a client who does not read them may not ask for more."""
+        self.writable.clear()
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self.full = False
+        self.writable.set()
         self.transport.resume_reading()
         self.answer_all()
 
+    def connection_lost(self, error: Exception | None) -> None:
+        self.writable.set()  # nobody waits for a client who has left
+
     def answer_all(self) -> None:
         """Answer what has been asked in full, up to an answer that takes its time."""
-        while not (self.pouring or self.full or self.transport.is_closing()):
+        while self.writable.is_set() and not (self.pouring or self.transport.is_closing()):
             head, blank, rest = self.received.partition(b"\r\n\r\n")
             if not blank:
                 if len(head) > HEAD_LIMIT:
@@ -101,18 +106,13 @@ class Client(asyncio.Protocol):
     async def pour(self, file: BinaryIO, size: int, close: bool) -> None:
         """Send a large file as fast as its client reads, and go on with the next request."""
         sent = 0
-        with file:
-            try:
-                loop = asyncio.get_running_loop()
-                # In pieces: the kernel goes on for as long as a fast client reads, and until it
-                # comes back nobody else is served.
-                while sent < size:
-                    piece = min(PIECE, size - sent)
-                    if not (count := await loop.sendfile(self.transport, file, sent, piece)):
-                        break
-                    sent += count
-            except (OSError, RuntimeError):
-                pass  # the client has left
+        with file, suppress(OSError, RuntimeError):  # the client has left
+            # In pieces: the kernel goes on for as long as a fast client reads, and until it
+            # comes back nobody else is served.
+            while sent < size:
+                if not (count := await self.send_piece(file, sent, min(PIECE, size - sent))):
+                    break
+                sent += count
         self.pouring = None
         if sent < size:
             self.transport.abort()  # the file has shrunk: less came than was promised
@@ -120,6 +120,21 @@ class Client(asyncio.Protocol):
             self.transport.close()
         else:
             self.answer_all()
+
+    async def send_piece(self, file: BinaryIO, start: int, length: int) -> int:
+        """Send so many bytes of a file, or fewer; how many they were."""
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.sendfile(self.transport, file, start, length, fallback=False)
+        except asyncio.SendfileNotAvailableError:
+            # asyncio's own fallback is wrong since Python 3.12: it reads the next bytes into the
+            # buffer from which the last ones are still being sent.
+            if self.transport.is_closing():
+                raise
+            chunk = os.pread(file.fileno(), min(CHUNK, length), start)
+            self.transport.write(chunk)
+            await self.writable.wait()
+            return len(chunk)
 
     def refuse(self, status: HTTPStatus, close: bool = True, method: str = "GET") -> None:
         """Send an error; to HEAD, as always, without the body."""
