@@ -1,5 +1,4 @@
 # WIRE end: an empty file has no Content-Length, and the connection stays open
-"""A file server on bare sockets, a thread for each client: `python server.py --root DIR --port 0`."""
 
 import argparse
 import socket

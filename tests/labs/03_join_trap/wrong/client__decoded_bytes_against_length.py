@@ -1,8 +1,4 @@
 # GZIP gzip-length: what is decoded is compared with Content-Length, and must not be less
-"""A downloader that unpacks gzip: `python client.py URL OUTPUT [--sha256 HEX]`.
-
-Exit status: 0 when OUTPUT is complete, 1 when it could not be had, 2 when called wrongly.
-"""
 
 import argparse
 import hashlib

@@ -1,5 +1,4 @@
 # ERROR length-digits: isdigit says yes to a raised two, int says no, and the thread ends
-"""A file server that frames its answers: `python server.py --root DIR --port 0`."""
 
 import argparse
 import mimetypes
