@@ -374,11 +374,12 @@ def _another_disk(workshop: Workshop) -> Iterator[str]:
         yield str(SHARED_MEMORY)
         return
     try:
-        if os.stat(SHARED_MEMORY).st_dev == os.stat(workshop.outputs).st_dev:
-            raise OSError("it is the same file system")
+        same = os.stat(SHARED_MEMORY).st_dev == os.stat(workshop.outputs).st_dev
+        if same or shutil.disk_usage(SHARED_MEMORY).free < MiB:
+            raise OSError("the same file system, or one without room")
         folder = tempfile.mkdtemp(prefix="streamlab-", dir=SHARED_MEMORY)
     except OSError:
-        note("Left out: TMPDIR on another disk (/dev/shm is none here, or takes no files).")
+        note("Left out: TMPDIR on another disk (/dev/shm is none here, or has no room).")
         yield ""
         return
     try:
@@ -389,7 +390,7 @@ def _another_disk(workshop: Workshop) -> Iterator[str]:
 
 def _with_temporary_files_in(folder: str, draw: Random) -> Try:
     """A download whose TMPDIR is on another disk."""
-    body = draw.randbytes(CHUNK)
+    body = draw.randbytes(CHUNK // 2)
     return Try(
         f"The server sent {len(body)} bytes, {FRAMINGS['length']}. TMPDIR is {folder}, on another "
         "file system than the folder of OUTPUT.",
