@@ -35,6 +35,7 @@ _OWN_TASKS = 16
 """Processes and threads that are not CMD's own: this one's, and those of what shuts CMD in."""
 
 _POSIX = os.name == "posix"
+_STANDARD_OUTPUT = 1
 _PR_SET_PDEATHSIG = 1
 """From <sys/prctl.h>: the signal that a process gets when its parent ends."""
 _PR_SET_CHILD_SUBREAPER = 36
@@ -128,8 +129,13 @@ def _preparation(options: argparse.Namespace) -> Callable[[], None]:
 
 
 def _tell(**message: object) -> None:
+    """Write a message to standard output, by one system call.
+
+    Not by `print`: Python ends with a fatal error if a thread is inside of it when the main one
+    comes to its end.
+    """
     with suppress(OSError):  # nobody listens any more
-        print(json.dumps(message), flush=True)
+        os.write(_STANDARD_OUTPUT, f"{json.dumps(message)}\n".encode())
 
 
 def _report_exit(child: subprocess.Popen[bytes], ending: threading.Event) -> None:

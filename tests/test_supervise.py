@@ -92,6 +92,16 @@ def test_output_goes_to_the_log_alone(run: Run, tmp_path: Path) -> None:
     assert process.communicate(timeout=20) == ("", "")
 
 
+def test_a_message_goes_past_pythons_own_buffer(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its end Python waits for no thread that writes, and one that holds a buffer is fatal."""
+    monkeypatch.setattr(sys, "stdout", None)
+    supervise._tell(exit=3)
+    monkeypatch.undo()
+    assert capfd.readouterr().out == '{"exit": 3}\n'
+
+
 def test_the_command_outlives_an_interrupt(run: Run, alive: Alive) -> None:
     """It is in a session of its own: a signal to the supervisor's group does not reach it."""
     process = run("--", *SLEEP)
