@@ -943,25 +943,13 @@ def rows_in(value: str) -> _Rows:
 
 
 AWKWARD_ROWS = (
-    *(
-        "",
-        "-1",
-        "many",
-        "1.5",
-        "1e3",
-        "0x10",
-        "true",
-        "inf",
-        "nan",
-        "\xb2",
-        "\u0663",
-        "+5",
-        "1_000",
-    ),
-    *("5.0", " 5", "5 ", "-0", "--5", "5,5", "5_", "5\0", "\u2460", "None", "NaN5", "\u096a\u096b"),
-    *("0007", "9" * 18, "9" * 19, "9" * 400, "9" * 5000, "1e400", "\U0001d7d8"),
+    *("", "-1", "-0", "--5", "+5", " 5", "5 ", "5_", "1_000", "5,5", "5.0", "1.5", "1e3", "0x10"),
+    *("many", "true", "inf", "nan", "NaN5", "None", "5\0", "0007"),
+    # Digits of other kinds: a raised two, Arabic, in a circle, Devanagari, mathematical.
+    *("\xb2", "\u0663", "\u2460", "\u096a\u096b", "\U0001d7d8"),
+    *("9" * 18, "9" * 19, "9" * 400, "9" * 5000, "1e400"),
 )
-"""Numbers of rows, and what is none, that some program or other does not take as they are."""
+"""Numbers of rows, and texts that are none, which programs often read wrongly."""
 
 
 def values_of_rows() -> SearchStrategy[str]:

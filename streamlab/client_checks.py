@@ -504,7 +504,7 @@ def inflates_little(workshop: Workshop, draw: Random) -> None:
 
 
 def _longer_than_decoded(bench: Bench, body: bytes) -> None:
-    """Bytes that can't be packed make a gzip longer than what it holds: no other treatment."""
+    """A gzip that is longer than what it holds is treated like any other."""
     zeros = bytes(len(body))
     long, short = (
         _gzip_run(bench, gzip.compress(each), [each], f"becomes {len(each)} bytes")

@@ -105,7 +105,7 @@ def expect_body(
             length = asked.headers.get("content-length", str(at))
             if extra := asked.response.read(MiB):
                 problem = f"{len(extra)} bytes or more follow the {at} of the body"
-            elif length != str(at):  # http.client takes a body for whole that ends too early
+            elif length != str(at):  # http.client does not notice that a body ends early
                 problem = f"Content-Length is {length}, and {at} bytes of body came"
     except (OSError, http.client.HTTPException) as error:
         problem = f"The answer broke off after {at} bytes of body or more ({type(error).__name__})"

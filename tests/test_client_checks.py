@@ -59,7 +59,7 @@ def test_a_disk_without_room_is_left_out(
     assert len(notes) == 1
 
 
-def test_in_a_sandbox_it_is_the_sandboxs_own(tmp_path: Path, notes: list[str]) -> None:
+def test_a_sandbox_has_its_own_shared_memory(tmp_path: Path, notes: list[str]) -> None:
     with client_checks._another_disk(workshop(tmp_path, sandbox=object())) as folder:
         assert folder == "/dev/shm"
     assert notes == []

@@ -95,7 +95,7 @@ def test_output_goes_to_the_log_alone(run: Run, tmp_path: Path) -> None:
 def test_a_message_goes_past_pythons_own_buffer(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At its end Python waits for no thread that writes, and one that holds a buffer is fatal."""
+    """Python ends with a fatal error if a thread still holds that buffer."""
     monkeypatch.setattr(sys, "stdout", None)
     supervise._tell(exit=3)
     monkeypatch.undo()

@@ -122,7 +122,7 @@ class Client(asyncio.Protocol):
             self.answer_all()
 
     async def send_piece(self, file: BinaryIO, start: int, length: int) -> int:
-        """Send so many bytes of a file, or fewer; how many they were."""
+        """Send up to `length` bytes of a file from `start` on; returns how many."""
         try:
             loop = asyncio.get_running_loop()
             return await loop.sendfile(self.transport, file, start, length, fallback=False)
