@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo $$p && break; done)
 IN_VENV := .venv/bin
 LAB_OPTIONS ?=
+# An address and not a file: JupyterLab would show no other folder than the file's.
+OPENED := --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 MUTANTS_OPTIONS ?=
 # JupyterLab asks root for this option, and root on a machine of one's own is a usual case.
 AS_ROOT := $(shell test "$$(id -u)" != 0 || echo --allow-root)
@@ -13,12 +15,13 @@ SYSTEM ?=
 INSTALL = SYSTEM='$(SYSTEM)' PYTHON='$(PYTHON)' sh tools/install_system_packages.sh
 LISTS_FOR_TESTS = apt.txt apt-test.txt
 
-.PHONY: help lab test fresh soak mutants notebooks labs bench system for-lab for-tests environment
+.PHONY: help lab test quick fresh soak mutants notebooks labs bench system for-lab for-tests environment
 .NOTPARALLEL:
 
 help:
-	@echo 'make lab        the environment, then JupyterLab at chapter 00'
+	@echo 'make lab        the environment, your workspace, then JupyterLab at chapter 00'
 	@echo 'make test       the tests: library, lessons in strict nbval, JupyterLab in a browser'
+	@echo 'make quick      the linters, the types, the tests of what you changed, and one lesson'
 	@echo 'make fresh      the two commands above on a new small system that debootstrap makes'
 	@echo 'make soak       what takes long: large classes, all answers, every notebook 20 times'
 	@echo 'make mutants    change the solutions in small ways, and list what no check notices'
@@ -30,11 +33,15 @@ help:
 	@echo 'lab and test install system packages where nothing has to be asked; SYSTEM=no: never'
 
 lab: for-lab environment
-	PATH="$(CURDIR)/$(IN_VENV):$$PATH" exec $(IN_VENV)/jupyter lab $(AS_ROOT) $(LAB_OPTIONS) notebooks/00_start_here.ipynb
+	@$(IN_VENV)/streamlab workspace
+	cd workspace && PATH="$(CURDIR)/$(IN_VENV):$$PATH" exec "$(CURDIR)/$(IN_VENV)/jupyter" lab $(AS_ROOT) $(OPENED) $(LAB_OPTIONS)
 
 TEST_OPTIONS ?=
 test: for-tests environment
 	$(IN_VENV)/python tools/run_tests.py $(TEST_OPTIONS)
+
+quick: environment
+	$(IN_VENV)/python tools/run_tests.py --quick
 
 FRESH_OPTIONS ?=
 fresh: for-tests
@@ -45,7 +52,7 @@ soak: for-tests environment
 	$(IN_VENV)/python tools/run_kernels.py
 	$(IN_VENV)/python tools/run_pythons.py
 	$(IN_VENV)/python tools/soak.py
-	$(IN_VENV)/python tools/soak.py --runs 2 --load burning --load bursts tests/test_*.py
+	$(IN_VENV)/python tools/soak.py --runs 2 --load burning --load bursts tests/*/test_*.py tests/test_*.py
 	$(PYTHON) tools/fresh.py
 
 mutants: for-lab environment

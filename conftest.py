@@ -1,10 +1,10 @@
-"""How tests and notebooks say what they need, and how nbval speaks with its kernels.
+"""How tests and notebooks name what they need, and how nbval talks to its kernels.
 
 A test says `@pytest.mark.needs("linux", "curl")`, a notebook `"streamlab": {"needs": [...]}` in its
-metadata. Where something is missing it is skipped with the reason; with CI set, it fails.
+metadata. If something is missing, it is skipped with the reason; with CI set, it fails.
 
-On Linux nbval's kernels are spoken with by files: of the ports that it would choose for them,
-another program can be given one before the kernel listens there.
+On Linux nbval talks to its kernels over Unix sockets. With ports, another program could get a
+chosen port before the kernel listens on it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from streamlab.doctor import missing
 environment.prepare()
 
 LONGEST = 107 - len("/nbval-12345678/kernel-ipc-99")
-"""How long the path of a folder may be, in bytes, that holds the folder of a kernel's sockets."""
+"""The longest path, in bytes, of a folder for a kernel's sockets (unix(7), `sun_path`)."""
 
 
 class KernelByFiles(KernelManager):
-    """A kernel whose sockets lie in a temporary folder of its own, in a place with a short path."""
+    """A kernel whose sockets are in a temporary folder of its own, with a short path."""
 
     def __init__(self, **options: Any) -> None:
         self._folder = tempfile.TemporaryDirectory(
@@ -53,7 +53,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if lacking := missing(needs):
         reason = "; ".join(lacking)
         if os.environ.get("CI"):
-            pytest.fail(f"CI may skip nothing, but here is missing {reason}", pytrace=False)
+            pytest.fail(f"CI may skip nothing, but this is missing: {reason}", pytrace=False)
         pytest.skip(f"missing here: {reason}")
 
 

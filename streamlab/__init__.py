@@ -1,7 +1,8 @@
 """streamlab: real servers, real clients and honest memory meters for a course on streaming.
 
-The names below are the public surface for notebooks and labs. They load on first use, so that
-the small processes that run beside a server (`streamlab.supervise`, `streamlab.serve`) stay small.
+The names below are the public surface for notebooks and labs. They load on first use, so that the
+small processes that run beside a server (`streamlab.process.supervise`, `streamlab.serve`) stay
+small.
 """
 
 from __future__ import annotations
@@ -30,50 +31,54 @@ _HOME = {
     "sparse_file": "files",
     "text_file": "files",
     "size_text": "files",
-    "Cup": "server",
-    "Server": "server",
-    "Sampler": "memory",
-    "memory_of": "memory",
-    "high_water": "memory",
-    "reset_high_water": "memory",
-    "bytes_read": "memory",
-    "cpu_seconds": "memory",
-    "open_files": "memory",
-    "settled": "patience",
-    "socket_buffers": "memory",
-    "Download": "clients",
-    "download": "clients",
-    "connection_buffer": "buffers",
-    "Measurement": "experiment",
-    "fill": "experiment",
-    "waiting": "experiment",
-    "on_one_cpu": "experiment",
-    "less_than_times": "display",
-    "measure": "experiment",
-    "measure_client": "experiment",
-    "check": "display",
-    "Chart": "display",
-    "Verdict": "display",
-    "about": "display",
-    "at_least": "display",
-    "at_least_times": "display",
-    "below": "display",
-    "canvas": "display",
-    "cost_chart": "display",
-    "counted": "display",
-    "cup_chart": "display",
-    "growth_chart": "display",
-    "size_axis": "display",
-    "timeline_chart": "display",
-    "multiple_of": "display",
-    "row": "display",
-    "size_chart": "display",
-    "straight_line": "display",
-    "sweep_chart": "display",
-    "two_ways_chart": "display",
-    "verdicts": "display",
-    "watch": "browser",
-    "wire": "conversation",
+    "Cup": "process.program",
+    "Server": "process.server",
+    "Sampler": "process.memory",
+    "memory_of": "process.memory",
+    "high_water": "process.memory",
+    "reset_high_water": "process.memory",
+    "bytes_read": "process.proc",
+    "cpu_seconds": "process.proc",
+    "open_files": "process.proc",
+    "Deadline": "process.patience",
+    "settled": "process.patience",
+    "socket_buffers": "process.proc",
+    "Download": "http.clients",
+    "download": "http.clients",
+    "connection_buffer": "http.buffers",
+    "Measurement": "lesson.experiment",
+    "fill": "lesson.experiment",
+    "waiting": "lesson.experiment",
+    "on_one_cpu": "lesson.experiment",
+    "less_than_times": "lesson.verdicts",
+    "measure": "lesson.experiment",
+    "measure_client": "lesson.experiment",
+    "check": "lesson.lab_results",
+    "Chart": "lesson.charts",
+    "Verdict": "lesson.verdicts",
+    "about": "lesson.verdicts",
+    "at_least": "lesson.verdicts",
+    "at_least_times": "lesson.verdicts",
+    "below": "lesson.verdicts",
+    "canvas": "lesson.charts",
+    "cost_chart": "lesson.charts",
+    "counted": "lesson.verdicts",
+    "chain_chart": "lesson.chain",
+    "chain_of": "lesson.chain",
+    "cup_chart": "lesson.charts",
+    "growth_chart": "lesson.charts",
+    "size_axis": "lesson.charts",
+    "timeline_chart": "lesson.charts",
+    "multiple_of": "lesson.verdicts",
+    "row": "lesson.verdicts",
+    "score": "lesson.guesses",
+    "size_chart": "lesson.charts",
+    "straight_line": "lesson.verdicts",
+    "sweep_chart": "lesson.charts",
+    "two_ways_chart": "lesson.charts",
+    "verdicts": "lesson.verdicts",
+    "watch": "lesson.browser",
+    "wire": "lesson.wire_view",
 }
 
 __all__ = ["__version__", "load_ipython_extension", *sorted(_HOME)]
@@ -93,7 +98,8 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """Register the `%%server` magic (what `%load_ext streamlab` calls)."""
-    from streamlab import environment, magics
+    from streamlab import environment
+    from streamlab.lesson import magics
 
     environment.prepare()
     environment.give_matplotlib_a_folder()

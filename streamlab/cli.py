@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections import Counter
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -17,15 +18,19 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 import streamlab
-from streamlab import environment, labs
+from streamlab import environment
 from streamlab.errors import StreamlabError
-from streamlab.files import UNWRITABLE, why_not
-from streamlab.results import CheckResult
+from streamlab.files import UNWRITABLE, reason_of
+from streamlab.grading.command import collect, grade
+from streamlab.labs import failures, manifest, runner
+from streamlab.labs.chapters import chapters
+from streamlab.labs.progress import last_results, next_hint, remember
+from streamlab.labs.progress import reset as reset_lab
+from streamlab.labs.results import CheckResult
 
 app = typer.Typer(
     help="Pour the River Through a Cup: tools for the course.",
@@ -100,41 +105,53 @@ def check(
     ] = False,
 ) -> None:
     """Check your program of a lab. Exit status 1 unless it gets all points."""
-    found = labs.find_lab(lab)
-    seed = labs.new_seed() if seed is None else seed
+    found = manifest.find_lab(lab)
+    if not Path.cwd().resolve().is_relative_to(found.folder.parent.parent):
+        typer.echo(f"lab {found.number}: {os.path.relpath(found.folder)}", err=True)
+    seed = runner.new_seed() if seed is None else seed
     only = [each.lower() for each in only or ()]
     if unknown := set(only) - {each.id for each in found.checks}:
         known = ", ".join(each.id for each in found.checks)
-        raise labs.LabError(f"lab {found.number} has no check {min(unknown)}: it has {known}")
+        raise manifest.LabError(f"lab {found.number} has no check {min(unknown)}: it has {known}")
     wanted = len(only) if only else len(found.checks)
     with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        # What it does and waits for, as much of it as fits the line.
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        ),
         console=Console(stderr=True),
         transient=True,
+        expand=True,
     ) as bar:
         task = bar.add_task(f"lab {found.number}", total=wanted)
-        results = labs.run_checks(
-            found, seed=seed, only=only or None, told=lambda _: bar.advance(task), keep=keep
+        results = runner.run_checks(
+            found,
+            only=only or None,
+            told=lambda _: bar.advance(task),
+            doing=lambda step: bar.update(task, description=failures.step_text(found, step)),
+            options=runner.RunOptions(seed=seed, keep=keep),
         )
-    if not only:
-        labs.remember(found, results)
+    remember(found, results, whole=not only)
     if as_json:
         for result in results:
             typer.echo(result.to_json())
     else:
-        _show(found, results, seed)
+        # One check that the student asked for is told in full.
+        _show(found, results, seed, short=not (only or keep))
     if any(result.outcome != "passed" for result in results):
         raise typer.Exit(1)
 
 
-def _show(lab: labs.Lab, results: list[CheckResult], seed: int) -> None:
-    """What failed in full, then the table, so that the table is what stands at the bottom."""
+def _show(lab: manifest.Lab, results: list[CheckResult], seed: int, *, short: bool = False) -> None:
+    """What failed, then the table, so that the table is what stands at the bottom."""
     console = plain_console()
-    for story in labs.stories(lab, results):
-        console.print(story, markup=False, soft_wrap=True)
+    for story in failures.stories(lab, results):
+        console.print(story.text(short), markup=False, soft_wrap=True)
         console.rule()
     table = Table(box=None, pad_edge=False, show_header=False)
     for result in results:
@@ -145,21 +162,34 @@ def _show(lab: labs.Lab, results: list[CheckResult], seed: int) -> None:
     console.print(table)
     total = sum(result.points for result in results)
     console.print(f"{total:g} of {sum(r.max_points for r in results):g} points, seed {seed}")
-    if words := labs.advice(lab, results):
+    if words := failures.advice(lab, results):
         console.print(words, markup=False)
+    for paragraph in failures.afterwards(lab, results):
+        console.print(f"\n{paragraph}", markup=False)
+
+
+@app.command(epilog="Example: `streamlab watch 02`, in a terminal beside your editor")
+def watch(lab: LabArgument = None) -> None:
+    """Check your program each time you save it, and show the first check that fails.
+
+    Keys: h shows a hint, l lists the checks, e shows the whole evidence, a runs all checks, q ends.
+    """
+    from streamlab.labs.watch import watch as watch_lab
+
+    watch_lab(manifest.find_lab(lab))
 
 
 @app.command(epilog="Example: `streamlab hint 02`, and again for one more")
 def hint(lab: LabArgument = None) -> None:
     """Show the next hint for the first check that you have not passed."""
-    typer.echo(labs.next_hint(labs.find_lab(lab)))
+    typer.echo(next_hint(manifest.find_lab(lab)))
 
 
 @app.command(epilog="Example: `streamlab reset 02`")
 def reset(lab: LabArgument = None) -> None:
     """Put the stub back in place of your program, and keep a copy of it."""
-    found = labs.find_lab(lab)
-    for copy in labs.reset(found):
+    found = manifest.find_lab(lab)
+    for copy in reset_lab(found):
         typer.echo(f"kept a copy: {copy}")
     typer.echo(f"{', '.join(found.programs)}: back to the stub")
 
@@ -168,8 +198,8 @@ def reset(lab: LabArgument = None) -> None:
 def progress(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show all labs at a glance, by the last run of all checks of each."""
-    rows = [(each, labs.last_results(each)) for each in labs.all_labs()]
+    """Show all labs at a glance, by the last run of all checks, and the guesses of chapters."""
+    rows = [(each, last_results(each)) for each in manifest.all_labs()]
     points = {each.name: sum(r.points for r in results) for each, results in rows}
     if as_json:
         summary = [
@@ -185,78 +215,31 @@ def progress(
         state = f"{points[each.name]:g} of {each.points:g}" if results else "not checked yet"
         table.add_row(each.number, each.title, bar, state)
     plain_console().print(table)
+    for chapter in chapters(manifest.work_folder()):
+        typer.echo(chapter.told)
 
 
-RosterOption = Annotated[
-    Path, typer.Option(help="CSV file of the class, with a column `student` of ids and one `name`.")
-]
+@app.command(epilog="Example: `streamlab workspace`; `make lab` does it too")
+def workspace() -> None:
+    """Make `workspace/`, which is yours to work in, or bring to it what is new in the course.
 
-
-@app.command(epilog="Example: `streamlab grade handed-in/ --lab 02 --roster roster.csv --out r02/`")
-def grade(
-    submissions: Annotated[
-        Path, typer.Argument(help="Folder with one folder, zip file or program for each student.")
-    ],
-    lab: Annotated[str, typer.Option(help="The lab's number.")],
-    roster: RosterOption,
-    out: Annotated[Path, typer.Option(help="Folder for gradebook, feedback and class page.")],
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="How many submissions to check at once.")
-    ] = 1,
-    seed: Annotated[int | None, typer.Option(help="Draw the same files again.")] = None,
-    scheduler: Annotated[
-        str, typer.Option(help="Hand the work to a dask scheduler, such as `tcp://host:8786`.")
-    ] = "",
-    unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Where programs can't be isolated: run them as you.")
-    ] = False,
-    show_seed: Annotated[
-        bool, typer.Option("--show-seed", help="Tell students the seed, to draw the same files.")
-    ] = False,
-) -> None:
-    """Grade what a class handed in for a lab, each submission in a sandbox of its own.
-
-    Interrupted and started again, it goes on where it stopped. Exit status 1 if somebody's
-    submission could not be graded for a fault of the grader.
+    Nothing that you have changed is overwritten, and nothing is deleted. A new version of a file
+    that you have changed lies beside it. Of a file that you have deleted you get a new copy.
     """
-    from streamlab.grading.run import grade_class
+    from streamlab.handout.workspace import lay_out
 
-    found = labs.find_lab(lab)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task(f"lab {found.number}", total=None)
-        try:
-            report = grade_class(
-                *(submissions, found, roster, out),
-                jobs=jobs,
-                seed=seed,
-                scheduler=scheduler,
-                unsafe=unsafe,
-                show_seed=show_seed,
-                told=lambda done, total, _: bar.update(task, completed=done, total=total),
-            )
-        except KeyboardInterrupt:
-            bar.stop()
-            typer.echo(
-                "interrupted: whoever was finished is kept; the same command goes on", err=True
-            )
-            raise typer.Exit(130) from None
-    console = plain_console()
-    outcomes = Counter(mark.outcome for mark in report.marks)
-    for outcome, count in outcomes.most_common():
-        console.print(f"{count:>4}  {outcome.replace('_', ' ')}")
-    for name in report.unmatched:
-        console.print(f"not on the roster: {name}", markup=False)
-    console.print(f"{out / 'gradebook.csv'} · {out / 'class.html'}", markup=False, soft_wrap=True)
-    if outcomes["grader_fault"]:
-        raise typer.Exit(1)
+    course = manifest.course_folder()
+    for line in lay_out(course, course / manifest.WORKSPACE):
+        typer.echo(line)
+
+
+app.command(
+    epilog="Examples: `streamlab collect handed-in/ --roster roster.csv --dry-run` · "
+    "`streamlab collect handed-in/ --roster roster.csv --lab 02 --out class-02/`"
+)(collect)
+app.command(epilog="Example: `streamlab grade handed-in/ --lab 02 --roster roster.csv --out r02/`")(
+    grade
+)
 
 
 @app.command(epilog="Example: `streamlab export r02/ --to moodle --template in.csv --out up.csv`")
@@ -276,17 +259,21 @@ def export(
 
     `--to` is one of `canvas`, `moodle`, `moodle-gradebook`, `gradescope`, `nbgrader`.
     """
-    from streamlab.grading.bridges import export as bring
+    from streamlab.grading.collected import unclaimed
+    from streamlab.grading.export.formats import export as bring
+    from streamlab.grading.export.job import Job
     from streamlab.grading.run import marks_of
 
     marks, students = marks_of(report)
-    lab = labs.find_lab(marks[0].lab if marks else None)
-    exported = bring(
-        *(to, lab, marks, out, template),
+    lab = manifest.find_lab(marks[0].lab if marks else None, of_course=True)
+    job = Job(
+        *(lab, marks, out, template),
         students=students,
         column=column,
         zero_for_missing=zero_for_missing,
+        unclaimed=unclaimed(report),
     )
+    exported = bring(to, job)
     for message in exported.messages:
         typer.echo(message, err=True)
     typer.echo(f"{exported.target}: {exported.filled} of {len(marks)}")
@@ -302,9 +289,63 @@ def release(
     """Make the archive that students get: chapters and labs, no solutions."""
     from streamlab.grading.release import release as write_archive
 
-    for name in write_archive(labs.course_folder(), target, lab or ()):
+    for name in write_archive(manifest.course_folder(), target, lab or ()):
         typer.echo(name)
     typer.echo(f"{target}: unpack it, then `make lab`")
+
+
+dev = typer.Typer(
+    help="For those who change the course: run these in a clone of it.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+app.add_typer(dev, name="dev")
+
+
+@dev.command("check", epilog="Examples: `streamlab dev check 02 --fast` · `streamlab dev check`")
+def dev_check(
+    lab: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="LAB", help="A lab's number. Default: the lab whose folder you are in, or all."
+        ),
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Leave out what starts servers: a second in all.")
+    ] = False,
+) -> None:
+    """Say whether a lab is complete, and what to do where it is not.
+
+    It starts the stub and the solution. The wrong and right answers are run by
+    `pytest tests/checks/test_corpora.py -k NN-`. Exit status 1 if something is missing.
+    """
+    from streamlab.dev.complete import examine
+    from streamlab.dev.draft import drafts
+
+    lacking = 0
+    for draft in drafts(lab):
+        typer.echo(f"solutions/{draft.name}")
+        for finding in examine(draft, fast):
+            typer.echo(finding.line)
+            lacking += bool(finding.defects)
+    if lacking:
+        raise typer.Exit(1)
+
+
+@dev.command("new-lab", epilog="Example: `streamlab dev new-lab 10 compression`")
+def dev_new_lab(
+    number: Annotated[str, typer.Argument(help="Its number: two digits.")],
+    name: Annotated[str, typer.Argument(help="Its name: small letters, digits, underscores.")],
+) -> None:
+    """Begin a lab that is complete and small. It overwrites nothing."""
+    from streamlab.dev.draft import clone
+    from streamlab.dev.new_lab import new_lab
+
+    for path in new_lab(clone(), number, name):
+        typer.echo(path)
+    typer.echo(
+        f"Next: change them, then `streamlab dev check {number}`. `make labs` runs its notebooks."
+    )
 
 
 def main() -> None:
@@ -320,8 +361,9 @@ def main() -> None:
         typer.echo(f"streamlab: {error}", err=True)
         raise SystemExit(2) from None
     except OSError as error:
-        if error.errno not in UNWRITABLE and "temporary directory" not in str(error):
+        nowhere = error.errno == errno.ENOENT and error.filename is None  # as tempfile says it
+        if error.errno not in UNWRITABLE and not nowhere:
             raise
         what = error.filename or "a file"
-        typer.echo(f"streamlab: can't write {what}: {why_not(error)}", err=True)
+        typer.echo(f"streamlab: can't write {what}: {reason_of(error)}", err=True)
         raise SystemExit(2) from None

@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from streamlab import browser, environment, memory, sandbox
+from streamlab import environment
+from streamlab.executables import TOOLS, find_tool
 from streamlab.files import GiB, size_text
-from streamlab.tools import TOOLS, find_tool
+from streamlab.lesson import browser
+from streamlab.process import proc, sandbox
 
+DESCRIPTORS = 4096
+"""How many descriptors a thousand clients and their server need, with some to spare. It is also
+what Linux allows a process that asks, where the system sets no limit (`INR_OPEN_MAX`)."""
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 
 
@@ -54,10 +59,13 @@ def missing(needs: Iterable[str]) -> list[str]:
     reasons = []
     for need in needs:
         if need == "linux":
-            if not memory.exact():
+            if not proc.exact():
                 reasons.append(
                     "linux: only its kernel tells private memory and the high-water mark"
                 )
+        elif need == "descriptors":
+            if not (found := _descriptors()).ok:
+                reasons.append(f"{need}: {found.detail}")
         elif find_tool(need) is None:
             reasons.append(f"{need}: not installed (make system, or your package manager)")
         elif need == "chromium" and (problem := browser.driver_problem()):
@@ -93,14 +101,14 @@ def _packages() -> Finding:
 
 
 def _meters() -> Finding:
-    if memory.exact():
+    if proc.exact():
         return Finding("memory meters", True, "private memory and high-water mark, from the kernel")
     return Finding("memory meters", False, "sampled only: needs Linux; short peaks will be missed")
 
 
 def _cup() -> Finding:
     """Whether RLIMIT_DATA stops a process that asks for more than the cup holds."""
-    if not memory.exact():
+    if not proc.exact():
         return Finding("the cup", False, "needs Linux: cells with a cup are skipped")
     program = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (128 << 20,) * 2)\n"
@@ -156,13 +164,14 @@ def _descriptors() -> Finding:
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    ok = hard == resource.RLIM_INFINITY or hard >= 1024
+    ok = hard == resource.RLIM_INFINITY or hard >= DESCRIPTORS
     limit = "no limit" if hard == resource.RLIM_INFINITY else f"up to {hard}"
-    return Finding("descriptors", ok, limit if ok else f"{limit}: 1024 are needed (ulimit -Hn)")
+    wanted = f"{limit}: chapter 06 and its lab need {DESCRIPTORS} (ulimit -Hn)"
+    return Finding("descriptors", ok, limit if ok else wanted)
 
 
 def _isolation() -> Finding:
-    reason = sandbox.why_not()
+    reason = sandbox.unavailable_reason()
     return Finding("grading", not reason, reason or "bubblewrap works: a class can be graded")
 
 

@@ -1,7 +1,7 @@
 """What a user's machine has that must not change a lesson: proxies, logins, an old terminal.
 
 Called where the course begins to run: by `%load_ext streamlab`, the `streamlab` command, the labs'
-checks, and for every program that `streamlab.server` starts. Standard library only.
+checks, and for every program that `streamlab.process.program` starts. Standard library only.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def give_matplotlib_a_folder(environ: MutableMapping[str, str] = os.environ) -> 
 def go_direct(environ: MutableMapping[str, str]) -> None:
     """Add this machine's names to `NO_PROXY` and `no_proxy`; what they had before stays.
 
-    curl, requests and httpx read both, wget and aria2c only the one in small letters.
+    curl, requests and httpx2 read both, wget and aria2c only the one in small letters.
     """
     before = {name: environ.get(name, "") for name in ("no_proxy", "NO_PROXY")}
     for name, other in (("no_proxy", "NO_PROXY"), ("NO_PROXY", "no_proxy")):

@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import re
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from streamlab.errors import FileError
-from streamlab.tools import tool
+from streamlab.executables import tool
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -51,6 +52,45 @@ def parse_size(text: str) -> int:
     if found is None:
         raise FileError(f"{text!r} is not a size: write it like 64 MiB")
     return int(float(found[1]) * _UNITS[found[2] or "B"])
+
+
+def same_length(one: bytes | bytearray, other: bytes) -> int:
+    """How many bytes at the beginning of both are the same; that is where they begin to differ."""
+    if other.startswith(one) or one.startswith(other):
+        return min(len(one), len(other))
+    low, high = 0, min(len(one), len(other))
+    while high - low > 1:  # the beginnings of length `low` are the same, those of `high` are not
+        middle = (low + high) // 2
+        low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle)
+    return low
+
+
+def drop_cache(descriptor: int, dropped: int, end: int) -> int:
+    """Let the page cache drop bytes `dropped` to `end` of a file; returns what is dropped now.
+
+    It asks the kernel (posix_fadvise(2)) once 32 MiB have come together. Otherwise a file of a few
+    GiB fills the cache, and getting fresh memory for it takes longer than reading the file. Only
+    for files that nobody reads again. It does nothing where the system has no such call.
+    """
+    if end - dropped < 32 * MiB or not hasattr(os, "posix_fadvise"):
+        return dropped
+    os.posix_fadvise(descriptor, dropped, end - dropped, os.POSIX_FADV_DONTNEED)
+    return end
+
+
+def read_plain(file: Path, most: int) -> bytes:
+    """The first `most` bytes of a file that somebody else has made.
+
+    It may be a link to somewhere else, a pipe that never ends, or larger than any memory. Raises
+    `OSError` unless it is a plain file.
+    """
+    handle = os.open(
+        file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    )
+    with open(handle, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError("it is no plain file")
+        return opened.read(most)
 
 
 @dataclass(frozen=True)
@@ -254,10 +294,10 @@ def _explained(path: Path, size: int | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         what = path.name if size is None else f"{path.name} ({size_text(size)})"
-        raise FileError(f"could not make {what}: {why_not(error)}") from error
+        raise FileError(f"could not make {what}: {reason_of(error)}") from error
 
 
-def why_not(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     """Why a file could not be written, in words that say what to do."""
     return {
         errno.ENOSPC: "the disk is full: free some space and run this again",
@@ -269,4 +309,4 @@ def why_not(error: OSError) -> str:
 
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
-"""The errors of a file system that `why_not` explains."""
+"""The errors of a file system that `reason_of` explains."""

@@ -1,9 +1,9 @@
 """Two ways to run a server by the course's contract; standard library only until an app is loaded.
 
-A script serves files under `--root` on 127.0.0.1 and prints `listening on http://127.0.0.1:PORT`
-as its first line. `serve_files` is such a script's last line in the first lessons: threads, request
-line and headers are done here, and the lesson writes the part that matters, how the bytes go out.
-`serve_files_async` is the same on an event loop.
+A script serves files under `--root` on 127.0.0.1 and prints `listening on http://127.0.0.1:PORT` as
+its first line. In the first lessons `serve_files` is the last line of such a script: it does
+threads, request line and headers, and the lesson writes how the bytes go out. `serve_files_async`
+is the same on an event loop.
 
 An ASGI app runs with `python -m streamlab.serve FILE:app --port 0`: uvicorn on a socket of ours.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 BACKLOG = 2048
-"""Connections that may wait to be accepted: a thousand clients arrive at once in later lessons."""
+"""Connections that may wait to be accepted: in later lessons a thousand clients arrive at once."""
 
 
 class Response:
@@ -36,7 +36,7 @@ class Response:
     def __init__(self, handler: BaseHTTPRequestHandler) -> None:
         self._handler = handler
         self.connection: socket.socket = handler.connection
-        """The client's socket, for those who write to it directly."""
+        """The client's socket, for servers that write to it directly."""
 
     def start(self, length: int) -> None:
         """Send status 200 and the headers; `length` is the number of bytes of body to come."""
@@ -54,13 +54,15 @@ Send = Callable[[Path, Response], None]
 
 
 class AsyncResponse:
-    """Where a lesson's `async def send` writes its answer. What `write` can't send yet is kept in
-    the transport's buffer, and `drain` waits until that has room."""
+    """Where a lesson's `async def send` writes its answer.
+
+    The transport's buffer keeps what `write` can't send yet, and `drain` waits until it has room.
+    """
 
     def __init__(self, writer: StreamWriter) -> None:
         self._writer = writer
         self.transport: WriteTransport = writer.transport
-        """The client's transport, for those who write past its buffer (`loop.sendfile`)."""
+        """The client's transport, for servers that bypass its buffer (`loop.sendfile`)."""
         self.connection: socket.socket = writer.get_extra_info("socket")
         """The client's socket, for its options only: asyncio reads and writes it."""
 
@@ -84,14 +86,14 @@ AsyncSend = Callable[[Path, AsyncResponse], Awaitable[None]]
 
 
 class _Door(HTTPServer):
-    """What the servers of threads and of processes have in common."""
+    """What servers with threads and with processes have in common."""
 
     request_queue_size = BACKLOG
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
         if isinstance(error, ConnectionError):
-            return  # the client left: nobody to answer, nothing broken
+            return  # the client left, which is no error
         traceback.print_exc()
         _give_up_without_memory(error)
 
@@ -99,8 +101,8 @@ class _Door(HTTPServer):
 def _give_up_without_memory(error: BaseException | None) -> None:
     """End this process after a `MemoryError`.
 
-    One process has one memory. The kernel's out-of-memory killer would not ask which thread was
-    unlucky either: every client of this process loses its download.
+    Threads share one memory. The kernel's out-of-memory killer would not ask which thread had no
+    memory either: every client of this process loses its download.
     """
     sys.stderr.flush()
     if isinstance(error, MemoryError):
@@ -109,8 +111,8 @@ def _give_up_without_memory(error: BaseException | None) -> None:
 
 class _Server(_Door, ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
-        # `Thread.start` waits for word from the new thread: for ever, if that finds no memory for
-        # its first step. Who has no thread is turned away instead, and the next one may have one.
+        # `Thread.start` waits until the new thread runs: for ever, if that has no memory for its
+        # first step. So a client without a thread is refused, and the next one may get one.
         _thread.start_new_thread(self.process_request_thread, (request, client_address))
 
 
@@ -123,13 +125,13 @@ def serve_files(
 ) -> None:
     """Serve the files of a folder, each request in a thread: `send(path, response)` answers one.
 
-    With `processes`, each has a process of its own instead, a fork of this one (not on Windows).
-    With `threads`, there is a pool of so many, and who finds none free waits for one.
+    With `processes`, each request has a process of its own, a fork of this one (not on Windows).
+    With `threads`, there is a pool of that many threads, and a client waits until one is free.
     `send_buffer` is the `SO_SNDBUF` of all connections, in bytes (socket(7)).
 
     Takes `--root DIR` (default: this folder) and `--port N` (default 0: any free one) from the
-    command line. A path outside the root, or no file, is a 404. A client that leaves ends its own
-    request alone; a `MemoryError` ends the process with status 1.
+    command line. A path outside the root, or no file, is a 404. A client that leaves ends only its
+    own request; a `MemoryError` ends the process with status 1.
     """
     options = arguments()
     root = Path(options.root).resolve()
@@ -169,7 +171,7 @@ def _forking() -> type[HTTPServer]:
 
 
 def _pooled(threads: int) -> type[HTTPServer]:
-    """A server with so many threads, whatever the number of clients."""
+    """A server with `threads` threads, whatever the number of clients."""
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(threads)
@@ -190,10 +192,10 @@ def _inside(root: Path, path: str) -> Path | None:
 def serve_files_async(send: AsyncSend, *, send_buffer: int | None = None) -> None:
     """Serve the files of a folder on one event loop: `await send(path, response)` answers one.
 
-    `send_buffer`, the command line, a 404, a client that leaves and a `MemoryError`: all of it is
-    as with `serve_files`.
+    `send_buffer`, the command line, a 404, a client that leaves and a `MemoryError` are handled as
+    in `serve_files`.
     """
-    import asyncio  # a server of threads must not pay for it
+    import asyncio  # a server with threads must not load it
 
     options = arguments()
     root = Path(options.root).resolve()
@@ -209,7 +211,7 @@ def serve_files_async(send: AsyncSend, *, send_buffer: int | None = None) -> Non
             else:
                 await send(path, AsyncResponse(writer))
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client left: nobody to answer, nothing broken
+            pass  # the client left, which is no error
         except Exception as error:
             traceback.print_exc()
             _give_up_without_memory(error)
@@ -222,7 +224,7 @@ def serve_files_async(send: AsyncSend, *, send_buffer: int | None = None) -> Non
         if send_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         server = await asyncio.start_server(answer, sock=listener)
-        # Not as its `backlog`: out of descriptors, asyncio calls accept(2) so many times in a row.
+        # Not as asyncio's `backlog`: without descriptors, asyncio calls accept(2) that many times.
         listener.listen(BACKLOG)
         announce(listener.getsockname()[1])
         await server.serve_forever()
@@ -231,7 +233,7 @@ def serve_files_async(send: AsyncSend, *, send_buffer: int | None = None) -> Non
 
 
 class _LoopErrors:
-    """Print what goes wrong in an event loop itself, in a line, and not again and again."""
+    """Print errors of the event loop itself, each in one line, and once."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -262,20 +264,20 @@ def _listener(port: int) -> socket.socket:
 
 def _taken(port: int, error: OSError) -> str:
     """Why nothing can listen on a port, in one line."""
-    from streamlab.environment import taken  # only then: a server stays small
+    from streamlab.environment import taken  # imported only then: a server stays small
 
     return taken(port, error)
 
 
 def announce(port: int) -> None:
-    """Print the line by which a server says that it can be asked, and where."""
-    # In one write: a child that prints at the same moment must not get in before the line's end.
+    """Print the line that says that a server listens, and where."""
+    # In one write: a child that prints at the same moment must not come between.
     sys.stdout.write(f"listening on http://{HOST}:{port}\n")
     sys.stdout.flush()
 
 
 def arguments() -> argparse.Namespace:
-    """What a script's command line says: `--root DIR` (default: this folder), `--port N`."""
+    """The options of a script: `--root DIR` (default: this folder), `--port N`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", default=".", help="folder of the files to serve")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (0: any free one)")
@@ -283,9 +285,9 @@ def arguments() -> argparse.Namespace:
 
 
 def load_app(target: str) -> Any:
-    """The object that `FILE:NAME` names, the file run as a module of its own.
+    """The object that `FILE:NAME` names; runs the file as a module of its own.
 
-    It can import what lies beside it, as a script can.
+    Like a script, it can import what is in its folder.
     """
     file, _, name = target.rpartition(":")
     path = Path(file).resolve()

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-import streamlab
-from streamlab import Measurement, MiB, Server
-from streamlab.experiment import Filling
-from streamlab.files import SampleFile
-from streamlab.patience import Deadline
+from streamlab import Measurement, Server
+from streamlab.files import MiB, SampleFile, random_file
+from streamlab.lesson.experiment import Filling
+from streamlab.process.patience import Deadline
 
 PATIENCE = 20.0
-"""Seconds that anything may take on a busy machine before a test gives up on it."""
+"""Seconds that a step may take on a busy machine before a test fails."""
 
 SERVERS = Path(__file__).parent / "servers"
 
@@ -50,6 +50,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "buffers: depends on what the kernel takes of a body")
 
 
+LONGEST = [
+    *("course/test_jupyterlab.py", "labs/test_labs.py", "grading/test_hostile.py"),
+    *("course/test_without_guesses.py", "tools/test_soak.py", "labs/test_watch.py"),
+    *("course/test_nbval.py", "checks/test_under_load.py", "grading/test_run.py"),
+]
+"""The files of tests that take the longest: they begin first, and the others fill the rest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first; the order within a file stays."""
+    turns = {SERVERS.parent / name: turn for turn, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: turns.get(item.path, len(turns)))
+
+
 @pytest.fixture
 def alive() -> Callable[[int], bool]:
     """Whether a process runs; a zombie does not."""
@@ -66,6 +80,24 @@ def becomes() -> Callable[[Callable[[], bool]], bool]:
 def servers() -> Path:
     """The folder of the tests' own servers."""
     return SERVERS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_server_is_left() -> Iterator[None]:
+    """Every server that a file of tests started has ended when its last test has."""
+    yield
+    assert _becomes(lambda: not running_servers()), f"still running: {running_servers()}"
+
+
+def running_servers() -> list[str]:
+    """The command lines of the supervisors that this process started and that still run."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            command = " ".join(child.cmdline())
+            if "streamlab.process.supervise" in command:
+                found.append(command)
+    return found
 
 
 @pytest.fixture
@@ -121,10 +153,10 @@ def answering() -> Iterator[Answer]:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port of this machine on which nobody listens.
+    """A port of this machine on which nothing listens.
 
-    It is bound all the time, so that no neighbour is given it. Who asks for it by its number can
-    listen on it nevertheless, as Linux has it; elsewhere it is let go.
+    It is bound all the time, so that no other program gets it. On Linux a program that asks for it
+    by its number can still listen on it; elsewhere it is released.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -138,7 +170,7 @@ def closed_port() -> Iterator[int]:
 @pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> SampleFile:
     """A file of 40 MiB, alone in a folder; large enough that a block of it is always mapped."""
-    return streamlab.random_file(40 * MiB, folder=tmp_path_factory.mktemp("large"))
+    return random_file(40 * MiB, folder=tmp_path_factory.mktemp("large"))
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""Runs of checks that start at once: their process is forked from one that has loaded it all.
+"""Runs of checks that start quickly: forked from a process that has loaded all modules.
 
-A run of a lab's checks is a pytest process (`streamlab.labs.run_checks`), and a third of the CPU
-time of a short one is the loading of pytest, hypothesis and the course. The corpora have a thousand
-such runs. So a server process (multiprocessing's `forkserver`) loads these once, and each run is a
-copy of it. POSIX only.
+A run of a lab's checks is a pytest process (`streamlab.labs.runner.run_checks`), and a third of the
+CPU time of a short one goes into loading pytest, hypothesis and the course. The corpora need a
+thousand such runs. So a server process (multiprocessing's `forkserver`) loads these once, and each
+run is a copy of it. POSIX only.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ import multiprocessing
 import os
 import sys
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import IO
 
-CHECKS = (*("app", "client", "framing", "hybrid", "leaky", "load", "loop", "proxy", "range"),)
-LOADED = ["pytest", "streamlab.testing", *(f"streamlab.{name}_checks" for name in CHECKS)]
+import streamlab
+
+LIBRARY = Path(streamlab.__file__).parent
+CHECKS = [
+    ".".join(("streamlab", *module.relative_to(LIBRARY).with_suffix("").parts))
+    for module in sorted((LIBRARY / "checks").rglob("*.py"))
+    if module.name != "__init__.py"
+]
+LOADED = ["pytest", *CHECKS]
 
 
 class Forked:
-    """A forked process as `streamlab.labs` uses one."""
+    """A forked process as `streamlab.labs.runner` uses one."""
 
     def __init__(self, process: BaseProcess) -> None:
         self._process = process
@@ -42,7 +50,10 @@ class Forked:
 
 
 def start(command: list[str], folder: str, surroundings: dict[str, str], output: IO[str]) -> Forked:
-    """Run `python -m pytest ...` as a copy of the loaded process (see `streamlab.labs.Start`)."""
+    """Run `python -m pytest ...` in a copy of the loaded process.
+
+    It has the signature of `streamlab.labs.runner.Start`.
+    """
     assert command[:3] == [sys.executable, "-m", "pytest"]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
@@ -56,7 +67,7 @@ def start(command: list[str], folder: str, surroundings: dict[str, str], output:
 def _become_pytest(
     arguments: list[str], folder: str, surroundings: dict[str, str], output: str
 ) -> None:
-    """What `start_pytest` asks of the system, and then pytest's main program."""
+    """Do what `start_pytest` asks the system for, then run pytest."""
     import pytest
 
     os.setsid()

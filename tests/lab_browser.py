@@ -21,7 +21,7 @@ import requests
 from notebook_rules import TableRow, read
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from streamlab.doctor import find_tool
+from streamlab.executables import find_tool
 
 TOKEN = "of-the-tests"
 PATIENCE = 60.0
@@ -126,7 +126,7 @@ def running_lab(command: list[str], folder: Path, home: Path) -> Iterator[Lab]:
 
 
 def _url(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> str:
-    """Where the server answers, as it says itself, once it does."""
+    """The server's address, once it has written it and listens."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         for file in runtime.glob("jpserver-*.json"):
@@ -141,7 +141,7 @@ def _url(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> str:
 
 
 def end(process: subprocess.Popen[bytes]) -> list[str]:
-    """End a process and whatever came from it; returns what did not go by itself."""
+    """End a process and all that it started; returns what did not end by itself."""
     try:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -225,10 +225,10 @@ def choose(page: Page, menu: str, entry: str) -> None:
 
 @dataclass(frozen=True)
 class Seen:
-    """What stands on the page of a notebook."""
+    """The content of a notebook's page."""
 
     prompts: list[str]
-    """What stands in the brackets before each code cell: a number, a star, nothing."""
+    """The text in the brackets before each code cell: a number, a star, or nothing."""
     errors: list[str]
     charts: int
     broken_charts: int
@@ -256,7 +256,7 @@ _LOOK = """() => {
     .filter((table) => table.querySelector('td.live'));
   const cells = tables.flatMap((table) => all('td, th', table));
   const rows = tables.flatMap((table) => all('tr', table))
-    .filter((row) => row.querySelector('td.live'))
+    .filter((row) => all('td', row).findIndex((cell) => cell.className === 'live') === 2)
     .map((row) => all('td', row).slice(0, 3).map((cell) => cell.textContent.trim()));
   return {
     prompts: all('.jp-CodeCell .jp-InputPrompt', notebook)
@@ -276,14 +276,14 @@ _LOOK = """() => {
 
 
 def look(page: Page) -> Seen:
-    """What stands on the page now."""
+    """Read the content of the page now."""
     found: dict[str, Any] = page.evaluate(_LOOK)
     rows = [TableRow(*row) for row in found.pop("rows")]
     return Seen(rows=rows, **found)
 
 
 def look_at_rest(page: Page) -> Seen:
-    """What stands on the page once it changes no more and every picture is drawn."""
+    """Read the content of the page once it no longer changes and every picture is drawn."""
     deadline = time.monotonic() + PATIENCE
     seen, before = look(page), None
     while (seen != before or seen.broken_charts) and time.monotonic() < deadline:

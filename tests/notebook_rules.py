@@ -5,7 +5,9 @@ A rule takes a saved notebook and returns its complaints, each a sentence; none 
 
 from __future__ import annotations
 
+import ast
 import base64
+import importlib.util
 import io
 import json
 import re
@@ -14,14 +16,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from nbformat import NotebookNode, v4
 from nbformat.validator import iter_validate
 
-from streamlab.doctor import TOOLS
+from streamlab.dev.figures import faults
+from streamlab.executables import TOOLS
+from streamlab.handout.guesses import HandoutError, emptied, guessed_names, is_guess
+from streamlab.lesson.verdicts import CROSS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +37,18 @@ MOST_LINES = 40
 
 FAILING_ON_PURPOSE = "honest"
 """The id of a cell that shows what a verdict looks like when its law does not hold."""
+
+
+@cache
+def save_notebooks() -> ModuleType:
+    """The tool that saves notebooks, which knows what has to be the same in all of them."""
+    spec = importlib.util.spec_from_file_location(
+        "save_notebooks", ROOT / "tools" / "save_notebooks.py"
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,8 @@ _LAB = re.compile(r"labs/[^/]+/lab\.ipynb")
 def _committed(root: Path, name: str) -> NotebookNode:
     command = ["git", "show", f"HEAD:{name}"]
     text = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode()
-    return v4.reads(text)
+    saved: NotebookNode = v4.reads(text)
+    return saved
 
 
 def outputs(saved: Saved) -> Iterator[tuple[str, NotebookNode]]:
@@ -148,27 +168,20 @@ def no_error_output(saved: Saved) -> list[str]:
     return complaints
 
 
-_OF_A_MACHINE = re.compile(
-    r"/(?:home|root|tmp|work|Users|private|var|mnt|opt)/\S*"  # a path
-    r"|\b[A-Za-z]:\\+\w\S*"
-    r"|\b(?:127\.0\.0\.1|localhost):\d+"  # a port
-    r"|\bat 0x[0-9a-f]{6,}"  # an address
-)
-
-
 def nothing_of_this_machine(saved: Saved) -> list[str]:
     """No output names a path, a port or an address of the machine on which it was saved."""
     complaints = []
     for cell_id, output in outputs(saved):
         everything = "\n".join([*texts(output).values(), json.dumps(output.get("metadata", {}))])
-        for found in _OF_A_MACHINE.finditer(everything):
+        for found in save_notebooks().OF_A_MACHINE.finditer(everything):
             complaints.append(f"{cell_id}: its output names {found[0]}")
     return complaints
 
 
 # Shape
 
-_KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+GUESS = {"streamlab": {"guess": True}}
+"""The metadata of a cell in which the reader sets a guess, the one kind that a cell may have."""
 _SLUG = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -176,7 +189,7 @@ def normalised(saved: Saved) -> list[str]:
     """Nothing is stored that differs from machine to machine; ids are slugs, each used once."""
     node = saved.node
     complaints = [f"not valid: {error}" for error in iter_validate(node)]
-    known = {"kernelspec": _KERNEL, "language_info": {"name": "python"}}
+    known = {"kernelspec": save_notebooks().KERNEL, "language_info": {"name": "python"}}
     for key in node.metadata.keys() | known:
         if key != "streamlab" and node.metadata.get(key) != known.get(key):
             complaints.append(f"the notebook's metadata: {key} is {node.metadata.get(key)}")
@@ -184,7 +197,7 @@ def normalised(saved: Saved) -> list[str]:
     complaints += [f"the id {each} is used twice" for each in {i for i in ids if ids.count(i) > 1}]
     complaints += [f"the id {each!r} is no slug" for each in ids if not _SLUG.fullmatch(each)]
     for cell in node.cells:
-        if cell.metadata:
+        if cell.metadata and cell.metadata != GUESS:
             complaints.append(f"{cell.id}: metadata {dict(cell.metadata)}")
         if cell.get("attachments"):
             complaints.append(f"{cell.id}: attachments")
@@ -194,7 +207,7 @@ def normalised(saved: Saved) -> list[str]:
 def needs_are_known(saved: Saved) -> list[str]:
     """What a notebook says it needs is something that the doctor knows how to look for."""
     own = saved.node.metadata.get("streamlab", {})
-    unknown = set(own.get("needs", [])) - {"linux", *TOOLS}
+    unknown = set(own.get("needs", [])) - {"linux", "descriptors", *TOOLS}
     return [f"needs {each}, which the doctor does not know" for each in sorted(unknown)]
 
 
@@ -366,6 +379,188 @@ def closes_as_a_lesson(saved: Saved) -> list[str]:
     return complaints
 
 
+_NAME_OF_GUESS = re.compile(r"mine|my_[a-z0-9_]+")
+
+
+def guesses_are_marked(saved: Saved) -> list[str]:
+    """What a table or chart shows as the reader's guess was set in a cell marked as a guess.
+
+    Such a cell sets names that say so, and nothing else. Other cells show a guess, or go through
+    its names, and never compute with it: in the workspace it may still be `...`.
+    """
+    complaints = []
+    known: set[str] = set()
+    for cell in saved.code:
+        if cell.source.startswith("%%"):
+            continue
+        module = ast.parse(re.sub(r"^[%!].*$", "", cell.source, flags=re.MULTILINE))
+        names = [node for node in ast.walk(module) if isinstance(node, ast.Name)]
+        stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        if is_guess(cell):
+            try:
+                known |= guessed_names(cell.source)
+            except HandoutError as error:
+                complaints.append(f"{cell.id}: {error}")
+            badly = sorted(name for name in stored if not _NAME_OF_GUESS.fullmatch(name))
+            complaints += [f"{cell.id}: {name} is no name of a guess" for name in badly]
+            continue
+        unmarked = sorted(name for name in stored if _NAME_OF_GUESS.fullmatch(name))
+        complaints += [f"{cell.id}: it sets {name}, and is not marked" for name in unmarked]
+        shown = _shown_guesses(module)
+        complaints += [
+            f"{cell.id}: it shows {ast.unparse(each)} as a guess, which no guess cell sets"
+            for each in shown
+            if not (isinstance(whole := _whole(each), ast.Name) and whole.id in known)
+        ]
+        gone_through = _gone_through(module)
+        right = {id(_whole(each)) for each in [*shown, *gone_through]}
+        complaints += [
+            f"{cell.id}: it computes with {node.id}, which may be no guess yet"
+            for node in names
+            if node.id in known and isinstance(node.ctx, ast.Load) and id(node) not in right
+        ]
+    return complaints
+
+
+def _shown_guesses(module: ast.Module) -> list[ast.expr]:
+    """What the calls of `row` and `growth_chart` in a cell show as guesses."""
+    found: list[ast.expr] = []
+    for call in (node for node in ast.walk(module) if isinstance(node, ast.Call)):
+        named = {each.arg: each.value for each in call.keywords}
+        function = call.func.id if isinstance(call.func, ast.Name) else ""
+        if function == "row":
+            found += [*call.args[2:3], *([named["predicted"]] if "predicted" in named else [])]
+        elif function == "growth_chart" and isinstance(each := named.get("predicted"), ast.Dict):
+            found += each.values
+    return found
+
+
+def _gone_through(module: ast.Module) -> list[ast.expr]:
+    """What a cell takes the names of: `for name in mine`, `zip(mine, ...)`."""
+    nodes = [*ast.walk(module)]
+    sources = [node.iter for node in nodes if isinstance(node, ast.comprehension | ast.For)]
+    zipped = [node.args for node in nodes if isinstance(node, ast.Call) and _called(node) == "zip"]
+    return sources + [argument for arguments in zipped for argument in arguments]
+
+
+def _called(node: ast.expr) -> str:
+    """The name of the function that an expression calls, empty where it is no such call."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id
+    return ""
+
+
+def _whole(node: ast.expr) -> ast.expr:
+    """What an expression takes an item of, or the expression itself."""
+    return node.value if isinstance(node, ast.Subscript) else node
+
+
+_OF_A_SAVED_GUESS = re.compile(
+    r"saved (?:number|answer|guess|value)s?\b"
+    r"|\b(?:number|answer|guess|value)s? in the (?:next )?cell\b"
+)
+
+
+def no_word_of_a_saved_guess(saved: Saved) -> list[str]:
+    """The text does not speak of the guess in the cell: a reader finds the cell empty."""
+    return [
+        f"{cell.id}: it speaks of {found[0]!r}, and in the workspace there is none"
+        for cell in saved.prose
+        for found in _OF_A_SAVED_GUESS.finditer(cell.source)
+    ]
+
+
+def _emptied_tree(cell: NotebookNode) -> list[ast.AST]:
+    """What a guess cell consists of where no guess was set."""
+    return [*ast.walk(ast.parse(emptied(cell.source)))]
+
+
+def _guesses_asked_for(saved: Saved) -> int:
+    """How many guesses a chapter asks for."""
+    return sum(
+        isinstance(each, ast.Constant) and each.value is ...
+        for cell in saved.code
+        if is_guess(cell)
+        for each in _emptied_tree(cell)
+    )
+
+
+MOST_GUESSES = 10
+"""How many guesses a chapter may ask for."""
+
+
+def guesses_are_few_and_shown_once(saved: Saved) -> list[str]:
+    """At most `MOST_GUESSES`, one to a line, and each is shown in one row of a table.
+
+    The score counts rows by their names and by those of the table, so no two may be the same.
+    """
+    complaints = [
+        f"{cell.id}: it sets more than one guess in a line"
+        for cell in saved.code
+        if is_guess(cell) and any(isinstance(each, ast.Tuple) for each in _emptied_tree(cell))
+    ]
+    asked = _guesses_asked_for(saved)
+    tables = [_lines(output) for _, output in outputs(saved)]
+    names = [
+        (*(line.partition("   ")[0] for line in lines), line.partition("   ")[0])
+        for lines in tables
+        for line in lines
+        if "   you said: " in line
+    ]
+    twice = {name[-1] for name in names if names.count(name) > 1}
+    complaints += [f"two rows are called {name}" for name in sorted(twice)]
+    if asked > MOST_GUESSES:
+        complaints.append(f"it asks for {asked} guesses")
+    if asked != len(names):
+        complaints.append(f"it asks for {asked} guesses, and shows {len(names)}")
+    return complaints
+
+
+NEAR = 3
+"""So many cells may lie between a question and the cell for its guess, that one included."""
+
+
+def questions_lead_to_guesses(saved: Saved) -> list[str]:
+    """A question in bold letters has a guess cell behind it, and a guess cell such a question."""
+    cells = saved.node.cells
+    asking = [cell.cell_type == "markdown" and _asks(cell.source) for cell in cells]
+    guesses = [is_guess(cell) for cell in cells]
+    complaints = []
+    for place, cell in enumerate(cells):
+        if asking[place] and not any(guesses[place : place + NEAR + 1]):
+            complaints.append(f"{cell.id}: it asks, and no guess cell follows")
+        if guesses[place] and not any(asking[max(0, place - NEAR) : place]):
+            complaints.append(f"{cell.id}: no question in bold letters stands before it")
+    return complaints
+
+
+def _asks(text: str) -> bool:
+    """Whether a question stands in bold letters; those of the quiz and of the title do not."""
+    return any("?" in bold for bold in _CODE.sub("", text).split("**")[1::2])
+
+
+def ends_with_the_score(saved: Saved) -> list[str]:
+    """The last code cell shows the score of this chapter, of all of its guesses."""
+    number = saved.path.name.partition("_")[0]
+    last = saved.code[-1]
+    if last.source != f'from streamlab import score\n\nscore("{number}")':
+        return [f"{last.id}: the last code cell does not show the score of {number}"]
+    asked = _guesses_asked_for(saved)
+    wanted = f"Chapter {number}: {asked} of {asked} guesses made"
+    said = [line for output in last.outputs for line in _lines(output)]
+    return [] if said == [wanted] else [f"{last.id}: it shows {said}, not {wanted!r}"]
+
+
+def figures_were_measured(saved: Saved) -> list[str]:
+    """Each figure in the prose is given, compared, or filled from the saved run."""
+    return faults(saved.node)
+
+
+def some_guess_is_asked_for(saved: Saved) -> list[str]:
+    """At least one cell asks for a guess."""
+    return [] if any(is_guess(cell) for cell in saved.code) else ["no cell is marked as a guess"]
+
+
 FOR_ALL: tuple[Rule, ...] = (
     every_cell_ran_in_order,
     no_cell_escapes_comparison,
@@ -377,12 +572,19 @@ FOR_ALL: tuple[Rule, ...] = (
     charts_are_pictures_with_words,
     links_lead_somewhere,
     code_is_tidy,
+    guesses_are_marked,
 )
 
 FOR_LESSONS: tuple[Rule, ...] = (
     verdicts_hold,
     shows_a_live_figure,
     starts_a_server,
+    some_guess_is_asked_for,
+    guesses_are_few_and_shown_once,
+    questions_lead_to_guesses,
+    ends_with_the_score,
+    figures_were_measured,
+    no_word_of_a_saved_guess,
     opens_as_a_lesson,
     closes_as_a_lesson,
 )
@@ -401,8 +603,8 @@ class TableRow:
 
     @property
     def holds(self) -> bool:
-        """Whether the verdict is marked as one that holds."""
-        return self.verdict.startswith("\u2713")
+        """Whether the verdict is not marked as one that failed."""
+        return not self.verdict.startswith(CROSS.strip())
 
 
 def rows(output: NotebookNode) -> list[TableRow]:
@@ -413,7 +615,7 @@ def rows(output: NotebookNode) -> list[TableRow]:
 
 
 class _Tables(HTMLParser):
-    """Collects the rows that have a live cell."""
+    """Collects the rows whose third cell is their first live one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -425,7 +627,7 @@ class _Tables(HTMLParser):
         if tag == "tr":
             self._cells, self._live = [], None
         elif tag == "td" and self._cells is not None:
-            if dict(attributes).get("class") == "live":
+            if dict(attributes).get("class") == "live" and self._live is None:
                 self._live = len(self._cells)
             self._cells.append("")
 
@@ -435,7 +637,7 @@ class _Tables(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "tr" and self._cells is not None:
-            if self._live is not None and self._live >= 2:
+            if self._live == 2:
                 label, verdict, live = (each.strip() for each in self._cells[:3])
                 self.rows.append(TableRow(label, verdict, live))
             self._cells = None

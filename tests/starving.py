@@ -1,4 +1,4 @@
-"""To starve processes of the CPU, for tests: burners outside their tree, and a low priority."""
+"""Starve processes of the CPU, for tests: burners outside their tree, and a low priority."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ for _ in range(int(sys.argv[3])):
 
 @contextmanager
 def starved(burners: int = 2) -> Iterator[int]:
-    """Keep a CPU busy with processes that nobody here descends from; yields its number.
+    """Keep a CPU busy with processes that do not descend from this one; yields its number.
 
-    They end with this block, or when this process ends: their standard input does.
+    They end with this block, or when this process ends, because their standard input does.
     """
     cpu = max(os.sched_getaffinity(0))
     reading, writing = os.pipe()
     try:
         command = [sys.executable, "-c", _START, _BURN, str(cpu), str(burners)]
-        # Its end leaves them to the system, and so nobody takes them for a part of this test.
+        # Its end makes them children of the system, so they do not count as part of this test.
         starter = subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE)
         os.close(reading)
         starter.wait()
@@ -60,7 +60,7 @@ def last_in_line(cpu: int) -> None:
     os.sched_setaffinity(0, {cpu})
     os.nice(5)
     with suppress(OSError):
-        os.setsid()  # unless it leads one: this must not slow down a session that others are in
+        os.setsid()  # unless it leads one: a session with other processes must not become slower
     if os.getsid(0) == os.getpid():
         with suppress(OSError):
             Path("/proc/self/autogroup").write_text("8")

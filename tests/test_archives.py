@@ -123,7 +123,7 @@ def test_modes(tmp_path: Path, mode: int, wanted: int) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="owners are POSIX's")
 def test_owner(tmp_path: Path) -> None:
-    """What is unpacked belongs to the user who unpacks, whoever packed it."""
+    """Unpacked files belong to the user that unpacks them."""
     foreign = member("file")
     foreign.uid = foreign.gid = 4242
     foreign.uname = foreign.gname = "daemon"

@@ -1,4 +1,4 @@
-"""What a machine lacks is said in words, and the command line passes it on."""
+"""The doctor says what a machine lacks, and the command prints it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ import pytest
 from typer.testing import CliRunner
 
 import streamlab
-from streamlab import ServerError, cli, doctor, memory
-from streamlab.doctor import Finding, examine, find_tool, missing
+from streamlab import ServerError, cli, doctor
+from streamlab.doctor import Finding, examine, missing
+from streamlab.executables import find_tool
+from streamlab.process import proc
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def no_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without `/proc`."""
-    monkeypatch.setattr(memory, "PROC", tmp_path)
+    monkeypatch.setattr(proc, "PROC", tmp_path)
 
 
 @pytest.fixture
@@ -132,7 +134,7 @@ def test_no_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too little memory or disk is told with what is needed."""
+    """Too little memory or disk is reported with what is needed."""
 
     class Little:
         available = free = 1 << 30
@@ -161,6 +163,22 @@ def test_a_tool_by_another_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert finding("chromium").detail == str(program)
 
 
+def test_a_script_for_a_snap_that_is_missing_is_no_tool(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ubuntu's package chromium-browser is such a script."""
+    program = tmp_path / "chromium-browser"
+    program.write_text(
+        '#!/bin/sh\n[ -x /snap/bin/no-such ] || exit 1\nexec /snap/bin/no-such "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_tool("chromium") is None
+    real = tmp_path / "google-chrome"
+    real.touch(mode=0o755)
+    assert find_tool("chromium") == str(real)
+
+
 @pytest.mark.usefixtures("no_proc", "no_tools")
 def test_missing_gives_reasons() -> None:
     """Each need that is not met has a reason in one line, in order."""
@@ -174,7 +192,7 @@ def test_missing_gives_reasons() -> None:
 
 @pytest.mark.needs("linux")
 def test_nothing_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What is there is not missing."""
+    """Needs that are met are not missing."""
     (tmp_path / "curl").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert missing(["linux", "curl"]) == []
@@ -227,16 +245,16 @@ def test_what_is_missing_is_skipped(
 def test_in_ci_nothing_is_skipped(
     gate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With CI set, the same is a failure."""
+    """With CI set, a missing need is a failure."""
     monkeypatch.setenv("CI", "1")
     for item in (Item(tmp_path / "a.py", "curl"), Item(notebook(tmp_path, "curl"))):
-        with pytest.raises(pytest.fail.Exception, match="CI may skip nothing, but here is missing"):
+        with pytest.raises(pytest.fail.Exception, match="CI may skip nothing, but this is missing"):
             gate.pytest_runtest_setup(item)
 
 
 @pytest.mark.usefixtures("no_tools")
 def test_without_needs_all_runs(gate: ModuleType, tmp_path: Path) -> None:
-    """What needs nothing is never skipped."""
+    """Tests without needs are never skipped."""
     gate.pytest_runtest_setup(Item(tmp_path / "a.py"))
     gate.pytest_runtest_setup(Item(notebook(tmp_path)))
 
@@ -327,3 +345,15 @@ def test_the_installed_command() -> None:
     ran = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == f"streamlab {streamlab.__version__}\n"
+
+
+@pytest.mark.needs("linux")
+def test_too_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook that needs thousands of descriptors is skipped, with the reason."""
+    import resource
+
+    assert missing(["descriptors"]) == []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    reason = "up to 1024: chapter 06 and its lab need 4096 (ulimit -Hn)"
+    assert finding("descriptors").detail == reason
+    assert missing(["descriptors", "linux"]) == [f"descriptors: {reason}"]

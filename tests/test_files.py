@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from streamlab import (
     sparse_file,
     text_file,
 )
-from streamlab.files import parse_size
+from streamlab.files import drop_cache, parse_size, read_plain, same_length
 
 
 def test_units_are_powers_of_1024() -> None:
@@ -203,7 +204,7 @@ def test_negative_size(make: Any, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is told in words, no part of the file is left, and an old file stays."""
+    """A full disk is reported in words, no part of the file is left, and an old file stays."""
     old = random_file(10, "data.bin", folder=tmp_path)
     make_part = tempfile.mkstemp
 
@@ -221,7 +222,7 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="RLIMIT_FSIZE is of POSIX")
 def test_file_too_large_for_the_file_system(tmp_path: Path) -> None:
-    """EFBIG (here from a limit on file sizes) is told in words; no part of the file is left."""
+    """EFBIG (here from a limit on file sizes) is reported in words; no part of the file is left."""
     program = (
         "import resource, streamlab\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20,) * 2)\n"
@@ -299,7 +300,7 @@ def test_no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ffmpeg_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ffmpeg complains about is told, and nothing is left of the film."""
+    """What ffmpeg complains about is reported, and nothing is left of the film."""
     program = tmp_path / "bin" / "ffmpeg"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho 'Unknown encoder' >&2\nexit 1\n")
@@ -308,3 +309,47 @@ def test_ffmpeg_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(FileError, match=r"could not make 1s.mp4: Unknown encoder$"):
         sample_video(1, folder=tmp_path / "films")
     assert list((tmp_path / "films").iterdir()) == []
+
+
+@pytest.mark.parametrize("at", [0, 1, 4999, 9999])
+def test_where_two_bodies_part(at: int) -> None:
+    """The first byte that differs, wherever it is."""
+    body = bytearray(Random(at).randbytes(10_000))
+    other = bytes(body)
+    body[at] ^= 1
+    assert same_length(body, other) == at
+    assert same_length(other[:at], other) == at
+    assert same_length(other, other) == len(other)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes are of POSIX")
+def test_only_a_plain_file_of_others_is_read(tmp_path: Path) -> None:
+    """No more of it than asked for; a link is not followed, and a pipe is not waited for."""
+    (tmp_path / "plain").write_bytes(b"content")
+    assert read_plain(tmp_path / "plain", 4) == b"cont"
+    (tmp_path / "link").symlink_to(tmp_path / "plain")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "folder", "pipe", "missing"):
+        with pytest.raises(OSError):
+            read_plain(tmp_path / name, 4)
+
+
+@pytest.mark.needs("linux")
+def test_the_page_cache_drops_what_has_arrived_in_large_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel is asked once 32 MiB have come together, for these bytes and no others."""
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, *rest: asked.append(rest))
+    with (tmp_path / "file").open("wb") as file:
+        dropped = 0
+        for end in (MiB, 32 * MiB - 1, 40 * MiB, 71 * MiB, 72 * MiB):
+            dropped = drop_cache(file.fileno(), dropped, end)
+    assert dropped == 72 * MiB
+    assert asked == [
+        (0, 40 * MiB, os.POSIX_FADV_DONTNEED),
+        (40 * MiB, 32 * MiB, os.POSIX_FADV_DONTNEED),
+    ]
+    monkeypatch.delattr(os, "posix_fadvise")
+    assert drop_cache(-1, 0, 99 * MiB) == 0

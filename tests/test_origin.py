@@ -1,7 +1,8 @@
-"""The origin answers to order: each kind of answer as a client of the standard library sees it."""
+"""The origin sends each kind of answer, as a client of the standard library sees it."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import random
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from streamlab.origin import Answer, Bomb, Exchange, Framing, Origin, block_of
+from streamlab.origin import server as origin_server
 
 BODY = random.Random(0).randbytes(700_000)
 
@@ -24,7 +26,7 @@ BODY = random.Random(0).randbytes(700_000)
 def origin() -> Iterator[Origin]:
     with Origin() as origin:
         yield origin
-    assert not any(thread.is_alive() for thread in origin._threads)
+    assert not origin._accepting.is_alive() and not origin._serving
 
 
 def get(origin: Origin, answer: Answer, method: str = "GET") -> bytes:
@@ -171,7 +173,7 @@ def test_the_client_is_seen_to_leave(
     first: int,
     sent: int | None,
 ) -> None:
-    """Wherever the answer waits, the end of the connection is noticed at once, and kept."""
+    """In each state of the answer, the end of the connection is noticed at once, and recorded."""
     origin.put("/body", answer)
     with asking(origin, "/body") as client:
         got = 0
@@ -204,7 +206,7 @@ def test_a_trickle_comes_piece_by_piece(origin: Origin) -> None:
 def test_who_comes_later_is_refused(
     origin: Origin, becomes: Callable[[Callable[[], bool]], bool]
 ) -> None:
-    """Who is here is served to the end; who comes is refused."""
+    """Present clients are served to the end; new ones are refused."""
     origin.put("/body", Answer(BODY, delay=0.3))
     with asking(origin, "/body") as client:
         assert becomes(lambda: bool(origin.exchanges))
@@ -216,13 +218,13 @@ def test_who_comes_later_is_refused(
 
 @pytest.mark.needs("linux")
 def test_who_comes_later_is_kept_waiting(origin: Origin) -> None:
-    """A full queue: nobody is accepted, and nobody refused; who was there goes on."""
+    """With a full queue, new clients are neither accepted nor refused; the others go on."""
     origin.put("/late", Answer(b"river", delay=0.5))
     with socket.create_connection(("127.0.0.1", origin.port), timeout=5) as early:
         early.sendall(b"GET /late HTTP/1.1\r\n\r\n")
         while not origin.exchanges:
             time.sleep(0.01)
-        assert origin.deafen()
+        assert origin.stop_accepting()
         with pytest.raises(TimeoutError):
             socket.create_connection(("127.0.0.1", origin.port), timeout=0.3)
         assert early.recv(100).startswith(b"HTTP/1.1 200")
@@ -252,6 +254,48 @@ def test_a_small_send_buffer(tmp_path: Path) -> None:
             assert client.recv(1000)
             time.sleep(0.3)
             assert origin.sent["/body"] < 2_000_000
+
+
+def test_silent_clients_have_a_limit(
+    origin: Origin, becomes: Callable[[Callable[[], bool]], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who come beyond it are sent away, and when some leave others are served again."""
+    monkeypatch.setattr(origin_server, "MOST_CONNECTIONS", 8)
+    silent = [socket.create_connection(("127.0.0.1", origin.port), timeout=20) for _ in range(20)]
+    assert [sock.recv(1) for sock in silent[8:]] == [b""] * 12
+    assert len(origin._serving) == 8
+    for sock in silent:
+        sock.close()
+    assert becomes(lambda: not origin._open)
+    assert get(origin, Answer(b"river")) == b"river"
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"), [(b"x:\r\n" * 200, True), (b"x:\r\n" * 201, False), (b"x" * 70_000, False)]
+)
+def test_a_request_has_a_limit(origin: Origin, lines: bytes, kept: bool) -> None:
+    with socket.create_connection(("127.0.0.1", origin.port), timeout=20) as sock:
+        came = b""
+        with contextlib.suppress(ConnectionError):  # it is closed before all has been read
+            sock.sendall(b"GET / HTTP/1.1\r\n" + lines + b"\r\n")
+            came = sock.recv(8)
+    assert came == (b"HTTP/1.1" if kept else b"")
+    assert len(origin.exchanges) == kept
+
+
+def test_all_requests_have_a_limit(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of them is answered until it is too much, and then no more is kept."""
+    monkeypatch.setattr(origin_server, "MOST_KEPT", 200_000)
+    answered = 0
+    for _ in range(20):
+        with (
+            contextlib.suppress(ConnectionError),
+            socket.create_connection(("127.0.0.1", origin.port), timeout=20) as sock,
+        ):
+            sock.sendall(b"GET / HTTP/1.1\r\n" + b"x:\r\n" * 100 + b"\r\n")
+            answered += sock.recv(8) == b"HTTP/1.1"
+    assert answered == len(origin.exchanges)
+    assert 0 < answered < 10
 
 
 def test_a_bomb_becomes_what_it_says() -> None:

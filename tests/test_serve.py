@@ -20,17 +20,13 @@ import pytest
 from streamlab import (
     Cup,
     DownloadError,
-    KiB,
-    MiB,
     Server,
     ServerError,
     download,
-    measure,
-    memory,
-    random_file,
-    sparse_file,
-    waiting,
 )
+from streamlab.files import KiB, MiB, random_file, sparse_file
+from streamlab.lesson.experiment import measure, waiting
+from streamlab.process import proc
 from streamlab.serve import announce, load_app, serve_files
 
 Launch = Callable[..., Server]
@@ -158,7 +154,7 @@ def test_other_errors_end_one_request(launch: Launch, tmp_path: Path) -> None:
 
 
 KEEPERS = ["loop", "pool", pytest.param("process", marks=pytest.mark.needs("linux"))]
-"""What waits for a client, besides a thread of its own: see `servers/each_its_own.py`."""
+"""What serves a client, besides a thread of its own: see `servers/each_its_own.py`."""
 
 
 @pytest.mark.parametrize("keeper", KEEPERS)
@@ -201,7 +197,7 @@ def test_processes_threads_and_loop(launch: Launch, tmp_path: Path) -> None:
 @pytest.mark.needs("linux")
 @pytest.mark.parametrize("keeper", ["loop", "pool"])
 def test_a_small_send_buffer(launch: Launch, tmp_path: Path, keeper: str) -> None:
-    """A server with one gets less far ahead of a client who stalls."""
+    """A server with one gets less far ahead of a client that stalls."""
     sample = sparse_file(64 * MiB, folder=tmp_path)
 
     def ahead(size: int) -> int:
@@ -244,7 +240,7 @@ def test_a_loop_without_descriptors(launch: Launch, tmp_path: Path, becomes: Bec
     small = random_file(10, folder=tmp_path)
     limits = Cup(None, None, nofile=20)
     started = launch("each_its_own", cup=limits, environment={"KEEPER": "loop"}).start()
-    idle = len(memory.open_files(started.pid))
+    idle = len(proc.open_files(started.pid))
     crowd = [connected(started) for _ in range(20 - idle + 2)]
     assert becomes(lambda: "out of system resource" in started.log())
     time.sleep(1.2)  # asyncio tries again after a second
@@ -252,12 +248,12 @@ def test_a_loop_without_descriptors(launch: Launch, tmp_path: Path, becomes: Bec
     for client in crowd:
         client.close()
     # Fewer, if the connection by which `start` tried the server was still open then.
-    assert becomes(lambda: len(memory.open_files(started.pid)) <= idle)
+    assert becomes(lambda: len(proc.open_files(started.pid)) <= idle)
     assert download(started.url + small.url, small.path).size == 10
 
 
 def test_listens_on_the_loopback_alone(launch: Launch) -> None:
-    """Nobody but this machine can reach a server of the course."""
+    """Only this machine can reach a server of the course."""
     for started in (launch("streaming").start(), launch("app", app="app").start()):
         listening = [
             each.laddr.ip
@@ -313,7 +309,7 @@ def test_app_stops_while_a_client_holds_a_connection(launch: Launch, tmp_path: P
 
 
 def test_app_of_another_name(launch: Launch) -> None:
-    """A name that the file does not have is told in one line."""
+    """A name that the file does not have is reported in one line."""
     with pytest.raises(ServerError, match=r"app\.py has no 'application': name your app"):
         launch("app", app="application").start()
 

@@ -2,19 +2,19 @@
 
     python tools/fresh.py [--suite NAME] [--short] [--user WHO] [--tools WHICH]
 
-The system has Python, git, make and the certificates, and nothing else. It lies in a temporary
-folder (TMPDIR says where) and gets a clone of the last commit. There, in mount, process and IPC
-namespaces of their own, `make lab` has to answer and `make test` has to pass: as root and as an
-ordinary user, with the system packages that the two commands install and with `SYSTEM=no`. Each of
-these four ways begins with a new copy of the system.
+The system has Python, git, make and the certificates, and nothing else. It is in a temporary folder
+(set by TMPDIR) and gets a clone of the last commit. There, in mount, process and IPC namespaces of
+their own, `make lab` has to answer and `make test` has to pass: as root and as an ordinary user,
+with the system packages that the two commands install and with `SYSTEM=no`. Each of these four ways
+begins with a new copy of the system.
 
-With tools, Python's venv is taken away first, because `make lab` must bring it; and on Debian CI is
-set, so that a skipped test is a failure. Ubuntu has Chromium as a snap only.
+With tools, Python's venv is removed first, because `make lab` must install it. On Debian CI is set,
+so that a skipped test is a failure; Ubuntu has Chromium as a snap only.
 
-Mirrors, certificates and the settings of pip and of proxies are those of this machine. The network
-is shared with it. When the tool ends, however that happens, the processes and the mounts of the new
-systems end with it. It needs root and debootstrap; without them it says so, and with CI set that is
-a failure. Standard library only.
+Mirrors, certificates and the settings of pip and of proxies are those of this machine, and so is
+the network. When the tool ends, even if it is killed, the processes and the mounts of the new
+systems end too. It needs root and debootstrap; without them it says so, and with CI set that is a
+failure. Standard library only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 COURSE = Path("srv/course")
-"""Where the clone lies in a new system."""
+"""The path of the clone in a new system."""
 PACKAGES = ("python3", "python3-venv", "git", "make", "ca-certificates")
 CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
 SCRIPTS = Path("/usr/share/debootstrap/scripts")
@@ -80,8 +80,8 @@ rmdir /.machine
 "$@"
 exit $?
 """
-"""Makes a folder the root of this mount namespace, and runs a command there as its child: this
-shell stays the namespace's first process and collects what others leave."""
+"""Makes a folder the root of this mount namespace, and runs a command there as its child. This
+shell stays the namespace's first process, and waits for orphaned processes."""
 
 
 class FreshError(Exception):
@@ -93,9 +93,9 @@ class Way:
     """One way to use a new system."""
 
     ordinary: bool
-    """As an ordinary user, not as root."""
+    """Whether it runs as an ordinary user, not as root."""
     tools: bool
-    """With the system packages, not with SYSTEM=no."""
+    """Whether it has the system packages (without: SYSTEM=no)."""
 
     def __str__(self) -> str:
         who = "ordinary user" if self.ordinary else "root"
@@ -114,7 +114,7 @@ class Base:
 
 @dataclass
 class Row:
-    """What became of one step."""
+    """The result of one step."""
 
     way: str
     step: str
@@ -132,9 +132,12 @@ class Ran:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line asks; 0 if all passed, or if it can't be tried here without CI."""
+    """Run what the command line names; 0 if all passed.
+
+    Also 0 if it can't run here, unless CI is set.
+    """
     options = parse(arguments)
-    if reason := why_not():
+    if reason := unavailable_reason():
         print(f"make fresh can't run here: {reason}")
         return 1 if os.environ.get("CI") else 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -174,7 +177,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def why_not() -> str:
+def unavailable_reason() -> str:
     """Why no system can be made here, in words; empty if one can."""
     if sys.platform != "linux":
         return "it needs Linux"
@@ -190,12 +193,12 @@ def why_not() -> str:
 
 
 def which(name: str) -> str | None:
-    """The path of a program, those of the administrator included."""
+    """The path of a program, also in the administrator's folders."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 def namespaces() -> list[str]:
-    """The command that begins namespaces which end with this process."""
+    """The command that starts namespaces that end with this process."""
     return [
         *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--mount", "--pid", "--ipc", "--kill-child", "--propagation", "private"),
@@ -204,7 +207,7 @@ def namespaces() -> list[str]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A temporary folder that is removed, but never with something mounted in it."""
+    """A temporary folder, which is removed at the end unless something is mounted in it."""
     folder = Path(tempfile.mkdtemp(prefix="streamlab-fresh-")).resolve()
     try:
         yield folder
@@ -222,7 +225,7 @@ def mounts_in(folder: Path, mountinfo: str) -> list[str]:
 
 
 def step(rows: list[Row], way: str, name: str, action: Callable[[], Base]) -> Base:
-    """Make the base, and note how long that took."""
+    """Make the base, and add how long that took to `rows`."""
     began = time.monotonic()
     rows.append(Row(way, name, False, 0))
     base = action()
@@ -287,7 +290,7 @@ def source_of(suite: str, mirror: str | None) -> tuple[str, str]:
 
 
 def family(mirror: str) -> str:
-    """Whether a mirror has Debian or Ubuntu, by its address."""
+    """Whether a mirror has Debian or Ubuntu, judged by its address."""
     return "ubuntu" if "ubuntu" in mirror else "debian"
 
 
@@ -309,7 +312,7 @@ def mirrors_of_this_machine(folder: Path = Path("/etc/apt")) -> list[str]:
 
 
 def default_mirrors(script: str) -> list[str]:
-    """The mirrors that debootstrap itself would use, those of usual processors first."""
+    """The mirrors that debootstrap itself would use, first those of common processors."""
     found: list[str] = []
     for file in (SCRIPTS / script, Path(which("debootstrap") or os.devnull)):
         text = file.read_text() if file.exists() else ""
@@ -320,7 +323,7 @@ def default_mirrors(script: str) -> list[str]:
 
 
 def has_release(mirror: str, suite: str) -> bool:
-    """Whether a mirror answers for a release."""
+    """Whether a mirror has a release."""
     request = urllib.request.Request(f"{mirror}/dists/{suite}/Release", method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -356,7 +359,7 @@ def settings(folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def pip_settings(listed: str) -> dict[str, str]:
-    """What `pip config list` printed, as global settings; those of the environment win."""
+    """The output of `pip config list` as global settings; environment variables take precedence."""
     found: dict[str, str] = {}
     for line in sorted(listed.splitlines(), key=lambda line: line.startswith(":env:")):
         name, _, value = line.partition("=")
@@ -375,7 +378,8 @@ def pip_file(found: Mapping[str, str]) -> str:
 def named_paths(found: Mapping[str, str]) -> tuple[list[Path], list[Path]]:
     """The files and the folders of this machine that pip's settings name.
 
-    Of a package index in a folder it is the folder above, because an index points beside itself.
+    For a package index in a folder it is the folder above, because an index contains links beside
+    itself.
     """
     files: list[Path] = []
     folders: list[Path] = []
@@ -426,7 +430,7 @@ def debootstrapped_from(system: Path) -> str:
 
 
 def prepare(way: Way, base: Base, system: Path) -> None:
-    """Make a copy of the system ready for a way: who owns the clone, sudo, and no venv."""
+    """Prepare a copy of the system for a way: the owner of the clone, sudo, no venv."""
     script = "set -e\n"
     if way.ordinary:
         script += f"chown -R {STUDENT}: /{COURSE}\n"
@@ -444,7 +448,7 @@ def prepare(way: Way, base: Base, system: Path) -> None:
 def begin(
     base: Base, system: Path, command: Sequence[str], ordinary: bool, more: Mapping[str, str]
 ) -> subprocess.Popen[str]:
-    """Start a command in a system. It all ends when this process or its `unshare` does."""
+    """Start a command in a system. All its processes end with this process or its `unshare`."""
     paths = "/usr/local/bin:/usr/bin:/bin"
     user = ["setpriv", f"--reuid={STUDENT}", f"--regid={STUDENT}", "--init-groups"]
     environment = {
@@ -547,11 +551,11 @@ def api_version(port: int) -> str:
     return said[1] if said else ""
 
 
-# What came of it
+# Results
 
 
 def counts(lines: Sequence[str]) -> str:
-    """The sum of what pytest counted in all parts, and the reasons of what was skipped."""
+    """The sums of what pytest counted in all parts, and the reasons of skipped tests."""
     text = "".join(lines)
     totals = [
         (what, sum(int(number) for number in re.findall(rf"(\d+) {what}\b.* in [\d.:]+s", text)))

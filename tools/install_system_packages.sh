@@ -4,7 +4,7 @@
 #     install_system_packages.sh [--if-free] LIST...
 #
 # Debian and Ubuntu only; elsewhere it says what is missing. A package whose program is there
-# already, whoever installed it, is not missing. PYTHON names the Python that must have venv.
+# already is not missing. PYTHON names the Python that must have venv.
 #
 # --if-free is the way of `make lab` and `make test`: it installs as root, or with a sudo that asks
 # nothing, and else says in one line what will be skipped. It never fails. What could not be
@@ -33,9 +33,18 @@ is_there() {
         return
     fi
     for program in $(program_of "$1"); do
-        command -v "$program" >/dev/null && return
+        path=$(command -v "$program") || continue
+        is_placeholder "$path" || return 0
     done
     return 1
+}
+
+is_placeholder() { # a script, such as Ubuntu's chromium-browser, for a snap that is not there
+    snaps=$(head -c 4096 "$1" 2>/dev/null | grep -ao '/snap/bin/[a-z0-9.+-]*') || return 1
+    for snap in $snaps; do
+        [ -x "$snap" ] && return 1
+    done
+    return 0
 }
 
 missing_of() { # of these packages, those that are missing

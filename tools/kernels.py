@@ -2,12 +2,12 @@
 
     python tools/kernels.py --kernel debian -- COMMAND ...
 
-The namespace has loopback alone, and ends with the last process in it. `here` makes none: the
-command runs as the machine is. The settings of the machine itself stay as they are. Standard
-library only; `unshare` of util-linux makes the namespace, as root or as an ordinary user.
+The namespace has loopback alone, and ends with the last process in it. `here` makes no namespace:
+the command runs with the machine's settings. The settings of the machine itself do not change.
+Standard library only; `unshare` of util-linux makes the namespace, as root or as an ordinary user.
 
-A namespace that is made inside this one, as bubblewrap makes one for a sandbox, starts with the
-settings of the machine, and not with those of this one.
+A namespace inside this one, such as bubblewrap makes for a sandbox, starts with the settings of the
+machine, and not with those of this one.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ KERNELS: dict[str, Kernel | None] = {
     "large": Kernel((4096, 128 * KiB, 64 * MiB), (4096, 64 * KiB, 64 * MiB)),
     "here": None,
 }
-"""What there is to choose from. `debian`: what Debian and Ubuntu ship. `here`: as it is."""
+"""The kernels to choose from. `debian`: what Debian and Ubuntu ship. `here`: this machine."""
 
 INSIDE = "--inside"
-"""Says that the namespace has been made, and has to be set up."""
+"""The option that says that the namespace exists and has to be set up."""
 
 
 class NoNamespace(Exception):
@@ -73,7 +73,7 @@ class NoNamespace(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Become the command that is named; 1, and one line, where its kernel can't be had."""
+    """Replace this process by the command; 1, and one line, if its kernel can't be had."""
     options = _options(arguments)
     kernel = KERNELS[options.kernel]
     try:
@@ -101,8 +101,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def entered(name: str, command: Sequence[str]) -> list[str]:
     """The command that runs `command` with the settings of that name.
 
-    As root it keeps the user; an ordinary user becomes root of a user namespace, in which the
-    network is set up, and then itself again. Raises NoNamespace if a tool is missing.
+    Root stays root. An ordinary user becomes root of a user namespace, which sets up the network,
+    and then the same user again. Raises NoNamespace if a tool is missing.
     """
     if KERNELS[name] is None:
         return list(command)
@@ -156,7 +156,7 @@ def _flags(control: socket.socket) -> int:
     return flags
 
 
-def why_not(name: str) -> str:
+def unavailable_reason(name: str) -> str:
     """Why the settings of that name can't be had here, in one line; empty if they can."""
     try:
         trial = entered(name, ["true"])

@@ -1,7 +1,7 @@
 """Create `.venv` with the pinned packages, if it is missing or stale. Standard library only.
 
-Stale means: another Python, or other contents of requirements.txt or pyproject.toml, than when it
-was made. The stamp is written last, so an interrupted installation counts as none.
+It is stale if Python, requirements.txt or pyproject.toml differ from when it was made. The stamp is
+written last, so an interrupted installation is repeated.
 """
 
 from __future__ import annotations

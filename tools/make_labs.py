@@ -2,7 +2,7 @@
 
     python tools/make_labs.py [NAME ...]     (default: all)
 
-A program in labs/ that somebody has worked on is kept as a copy, in .streamlab/kept of its folder.
+An edited program in labs/ is kept as a copy, in .streamlab/kept of its folder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pathlib import Path
 
 import save_notebooks
 
-from streamlab.labs import Lab, generate, reset
+from streamlab.labs.generate import generate
+from streamlab.labs.manifest import Lab
+from streamlab.labs.progress import reset
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -26,7 +28,7 @@ def main() -> None:
 
 
 def make(solution: Path) -> None:
-    """Generate one lab; its notebook shows a lab not yet attempted, the solution's all passed."""
+    """Generate one lab; its notebook shows no attempt, that of the solution a full pass."""
     target = HERE / "labs" / solution.name
     if (target / ".stub").is_dir():
         for copy in reset(Lab(target)):

@@ -3,13 +3,13 @@
     python tools/mutants.py [--lab NN] [--sample N] [-j N]     (default: all labs, all mutants)
 
 A mutant is a lab's program with one small change inside its solution: another number, a comparison
-turned round, an argument left out. The changes are those that mutmut makes. The lab's checks run on
-each mutant until one fails. A mutant that no check fails is either equivalent, which means that it
-keeps all that the lab's text promises, and tests/mutants/NN_name.toml says why; or it is a hole in
-the checks. The last lines are the holes and a table. The status is 1 if a lab's score, the killed
-among those that are not equivalent, is below 95 %.
+turned round, an argument left out. mutmut makes the changes. The lab's checks run on each mutant
+until one fails. A mutant that no check fails is one of two things. It is equivalent if it keeps all
+that the lab's text promises: then tests/mutants/NN_name.toml says why. Otherwise it is a hole in
+the checks. The last lines are the holes and a table. The status is 1 if a lab's score, the share of
+killed mutants among those that are not equivalent, is below 95 %.
 
-Results are kept in .mutants/, so that a run which was interrupted goes on where it stopped.
+Results are kept in .mutants/, so an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider, WhitespaceInclusivePositionProvider
 from mutmut.mutation.mutators import mutation_operators
 
-from streamlab.labs import SECONDS, Lab, run_checks
-from streamlab.results import CheckResult
+from streamlab.labs.manifest import Lab
+from streamlab.labs.results import CheckResult
+from streamlab.labs.runner import SECONDS, RunOptions, run_checks
 
 HERE = Path(__file__).resolve().parent.parent
 SOLUTIONS = HERE / "solutions"
@@ -46,7 +47,7 @@ KEPT = HERE / ".mutants"
 BAR = 95
 """The score that each lab has to reach, in percent."""
 TIMES = 6
-"""A mutant's checks may take so many times what those of the solution take."""
+"""How many times as long as for the solution the checks may take for a mutant."""
 
 
 class MutantsError(Exception):
@@ -67,13 +68,13 @@ class Mutant:
     becomes: str
     """What stands there instead."""
     occurrence: int
-    """Which of the equal changes to equal lines of the program it is, counting from 1."""
+    """If equal lines have equal changes: which of them it is, counting from 1."""
     text: str
     """The whole program."""
 
     @property
     def key(self) -> str:
-        """Its name, which other lines of the program do not change."""
+        """Its name, which does not depend on other lines of the program."""
         return json.dumps([self.program, self.line, self.becomes, self.occurrence])
 
     def __str__(self) -> str:
@@ -82,20 +83,20 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checks made of a mutant."""
+    """The result of the checks for a mutant."""
 
     mutant: str
     """The key of the mutant."""
     state: str
-    """What the lab and the checks were like, as a hash."""
+    """The state of the lab and the checks, as a hash."""
     outcome: str
-    """`killed`, `survived`, or `fault`: a check broke, and told nothing about the mutant."""
+    """`killed`, `survived`, or `fault`: a check broke, which says nothing about the mutant."""
     check: str = ""
     """The check that failed, or broke."""
     cause: str = ""
     evidence: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """The checks that came to a result, and how long each took."""
+    """The checks that had a result, and the seconds that each took."""
 
 
 # Making mutants
@@ -139,9 +140,9 @@ def solution_lines(text: str) -> set[int]:
 
 
 class _Changes(cst.CSTVisitor):
-    """The texts that a program becomes by one change of mutmut's inside some of its lines.
+    """The texts that one change of mutmut, inside some of its lines, makes of a program.
 
-    What is said of types is left alone: it has no effect.
+    Type annotations stay as they are, because changing them has no effect.
     """
 
     def __init__(self, text: str, lines: set[int]) -> None:
@@ -176,12 +177,14 @@ class _Changes(cst.CSTVisitor):
         start = self._starts[place.start.line - 1] + place.start.column
         end = self._starts[place.end.line - 1] + place.end.column
         if self._text[start:end] != self._module.code_for_node(node):
-            return self._module.deep_replace(node, changed).code  # slow, but it fits everywhere
+            replaced = self._module.deep_replace(node, changed)  # slow, but always right
+            assert isinstance(replaced, cst.Module)
+            return replaced.code
         return self._text[:start] + self._module.code_for_node(changed) + self._text[end:]
 
 
 def _meaning(text: str) -> str | None:
-    """What Python reads, so that texts that differ in spaces alone are equal; None if nothing."""
+    """A program as Python reads it, whatever its spaces; None if it is no program."""
     try:
         tree = ast.parse(text)
         compile(tree, "mutant", "exec")
@@ -191,7 +194,7 @@ def _meaning(text: str) -> str | None:
 
 
 def _difference(before: Sequence[str], after: Sequence[str]) -> tuple[int, str, str]:
-    """Where two texts begin to differ, and the lines that do so, each as one line."""
+    """Where two texts begin to differ, and the differing lines of each, joined to one line."""
     start = next(i for i, (old, new) in enumerate(zip(before, after, strict=False)) if old != new)
     end = 0
     most = min(len(before), len(after)) - start
@@ -206,7 +209,7 @@ def _joined(lines: Sequence[str]) -> str:
 
 
 def sample(mutants: Sequence[Mutant], size: int | None, seed: int) -> list[Mutant]:
-    """So many of the mutants, in their order: a choice that small edits of a program keep."""
+    """`size` of the mutants, in order. A small edit of the program changes few of the choices."""
     if size is None or size >= len(mutants):
         return list(mutants)
     rank = {
@@ -220,11 +223,11 @@ def sample(mutants: Sequence[Mutant], size: int | None, seed: int) -> list[Mutan
 
 
 def equivalent(lab: Lab) -> dict[str, str]:
-    """The mutants that keep all that the lab's text promises: why, by their keys.
+    """The mutants that keep all that the lab's text promises: the reasons, by their keys.
 
     Each `[[equivalent]]` in tests/mutants/NN_name.toml has `program`, `line`, `becomes` (a text, or
-    a list of such for one line and one reason) and `why`; and `occurrence` where there are several
-    of that kind and it is not the first. Raises `MutantsError` for a file that says something else.
+    a list of texts for one line and one reason) and `why`, and `occurrence` if several mutants
+    match and it is not the first. Raises `MutantsError` for any other content.
     """
     file = EQUIVALENT / f"{lab.name}.toml"
     if not file.is_file():
@@ -244,7 +247,7 @@ def equivalent(lab: Lab) -> dict[str, str]:
 
 
 def unknown(lab: Lab) -> list[str]:
-    """What the file of equivalent mutants names, and no change makes: the program was edited."""
+    """The keys in the file of equivalent mutants that no change makes: the program was edited."""
     keys = {mutant.key for mutant in mutants_of(lab)}
     return [key for key in equivalent(lab) if key not in keys]
 
@@ -253,7 +256,7 @@ def unknown(lab: Lab) -> list[str]:
 
 
 class Order:
-    """The order of a lab's checks: those first that kill most mutants in a second."""
+    """The order of a lab's checks: first those that kill the most mutants in a second."""
 
     def __init__(self, verdicts: Sequence[Verdict] = ()) -> None:
         self._lock = threading.Lock()
@@ -271,7 +274,7 @@ class Order:
                 self._kills[verdict.check] = self._kills.get(verdict.check, 0) + 1
 
     def of(self, checks: Sequence[str]) -> list[str]:
-        """Those checks in that order."""
+        """These checks in that order."""
 
         def rate(check: str) -> float:
             runs = self._runs.get(check, [])
@@ -283,7 +286,7 @@ class Order:
 
 
 class Runs:
-    """The runs that go on now: all of them can be ended at once."""
+    """The present runs, which can all be ended at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -291,7 +294,7 @@ class Runs:
         self.ended = False
 
     def end(self) -> None:
-        """End all runs, and start no other one."""
+        """End all runs, and start no more."""
         with self._lock:
             self.ended = True
             for stop in self._stops:
@@ -300,7 +303,7 @@ class Runs:
     def first_failure(
         self, lab: Lab, mutant: Mutant, checks: Sequence[str], seconds: float, seed: int
     ) -> tuple[CheckResult | None, dict[str, float]]:
-        """The first result that is no pass, or None if all checks pass; how long each took."""
+        """The first result that is no pass, or None; and the seconds that each check took."""
         stop = threading.Event()
         took: dict[str, float] = {}
         failures: list[CheckResult] = []
@@ -322,7 +325,11 @@ class Runs:
                 file.write_text(mutant.text, encoding="utf-8")
                 programs = {mutant.program: file}
                 run_checks(
-                    lab, programs, seed=seed, only=checks, told=told, seconds=seconds, stop=stop
+                    lab,
+                    programs,
+                    only=checks,
+                    told=told,
+                    options=RunOptions(seed=seed, seconds=seconds, stop=stop, at_once=1),
                 )
         finally:
             with self._lock:
@@ -335,7 +342,7 @@ def judge(
 ) -> Verdict | None:
     """Run a lab's checks on a mutant until one fails; None if the run was ended.
 
-    A failure that a busy machine alone could cause has to come twice.
+    A failure that a busy machine alone could cause must occur twice.
     """
     took: dict[str, float] = {}
     waiting = order.of(checks_for(lab, mutant.program))
@@ -368,12 +375,12 @@ def judge(
 
 
 def checks_for(lab: Lab, program: str) -> list[str]:
-    """The ids of the checks that are about a program."""
+    """The ids of the checks of a program."""
     return [check.id for check in lab.checks if program in lab.programs_of(check.id)]
 
 
 def state_of(lab: Lab, program: str) -> str:
-    """What a verdict depends on beside the mutant: the lab and the library, as a hash."""
+    """What a verdict depends on besides the mutant: the lab and the library, as a hash."""
     digest = hashlib.sha256(program.encode())
     files = [
         *(HERE / "streamlab").glob("*.py"),
@@ -388,12 +395,12 @@ def state_of(lab: Lab, program: str) -> str:
 
 
 def kept_file(lab: Lab) -> Path:
-    """Where the verdicts of a lab are kept, one a line, the newest last."""
+    """The file with the verdicts of a lab, one a line, the newest last."""
     return KEPT / f"{lab.name}.jsonl"
 
 
 def kept(lab: Lab) -> list[Verdict]:
-    """The verdicts of earlier runs; a line that was cut off in an interrupted run is left out."""
+    """The verdicts of earlier runs, without a line that an interruption cut off."""
     found = []
     if kept_file(lab).is_file():
         for line in kept_file(lab).read_text(encoding="utf-8").splitlines():
@@ -405,7 +412,7 @@ def kept(lab: Lab) -> list[Verdict]:
 
 
 def keep(lab: Lab, verdict: Verdict) -> None:
-    """Add a verdict to those that are kept."""
+    """Append a verdict to the file."""
     KEPT.mkdir(exist_ok=True)
     with kept_file(lab).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(verdict)) + "\n")
@@ -416,7 +423,7 @@ def keep(lab: Lab, verdict: Verdict) -> None:
 
 @dataclass
 class Score:
-    """What became of a lab's mutants."""
+    """The results of a lab's mutants."""
 
     lab: str
     mutants: int = 0
@@ -424,11 +431,11 @@ class Score:
     equivalent: int = 0
     holes: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
-    """Equivalent mutants that no change makes any more, and those that a check has killed."""
+    """Equivalent mutants that no change makes any more, and those that a check killed."""
 
     @property
     def percent(self) -> float:
-        """The killed among those that are not equivalent; 100 where there are none."""
+        """The share of killed mutants among those not equivalent; 100 if there are none."""
         counted = self.mutants - self.equivalent
         return 100 * self.killed / counted if counted else 100.0
 

@@ -2,11 +2,11 @@
 
     python tools/run_kernels.py [--kernel NAME ...] [PART ...]   (default: all kernels, all parts)
 
-The parts are `lessons`, `labs` (each solution is checked by its notebook), `answers` (the wrong
-ones that live by buffers) and `user`, which is all of that again as an ordinary user who may have
-1024 open files; unless it is named, with Debian's settings alone. See kernels.py for the settings.
-Ends with status 1 if anything failed. What can't be had here is named, with the reason; with CI
-set, that is a failure.
+The parts are `lessons`, `labs` (the notebook of each solution checks it), `answers` (the wrong ones
+that depend on the kernel's buffers) and `user`: all of these as an ordinary user who has 1024 open
+files, and may ask for 4096. Unless it is named, `user` runs with Debian's settings alone. See
+kernels.py for the settings. Ends with status 1 if anything failed. What can't run here is named,
+with the reason; with CI set, that is a failure.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernels import KERNELS, why_not
+from kernels import KERNELS, unavailable_reason
 
 HERE = Path(__file__).resolve().parent.parent
 PARTS = ("lessons", "labs", "answers", "user")
 NOBODY = 65534
-"""The user and the group that own nothing, on Linux."""
-OPEN_FILES = 1024
+"""The numbers of the user nobody and its group on Linux, which own no files."""
+OPEN_FILES = "1024:4096"
+"""The soft and the hard limit of Linux itself (`INR_OPEN_CUR`, `INR_OPEN_MAX`). Systems with limits
+of their own mostly allow more."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run of pytest."""
+    """The result of one run of pytest."""
 
     kernel: str
     part: str
@@ -43,7 +45,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether it passed; what could not be had is no failure, unless CI is set."""
+        """Whether it passed. A run that is not possible here is a failure only if CI is set."""
         return self.outcome == "passed" or (
             self.outcome.startswith("not run") and not os.environ.get("CI")
         )
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     outcomes = []
     for kernel in options.kernel or list(KERNELS):
-        lacking = why_not(kernel)
+        lacking = unavailable_reason(kernel)
         for part in options.parts or (PARTS if kernel == "debian" else PARTS[:-1]):
             for name, found in runs(part).items():
                 began = time.monotonic()
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def runs(part: str) -> dict[str, list[str]]:
-    """What a part consists of: a name for each run of pytest, and its arguments."""
+    """The runs of a part: a name for each run of pytest, and its arguments."""
     lessons = sorted((HERE / "notebooks").glob("*.ipynb"))
     solutions = sorted((HERE / "solutions").glob("*/lab.ipynb"))
     notebooks = {f"lesson {path.name[:2]}": path for path in lessons}
@@ -84,7 +86,7 @@ def runs(part: str) -> dict[str, list[str]]:
         name + as_user: ["--nbval", str(path.relative_to(HERE))] for name, path in chosen.items()
     }
     if part in ("answers", "user"):
-        found[f"answers{as_user}"] = ["tests/test_corpora.py", "-m", "buffers"]
+        found[f"answers{as_user}"] = ["tests/checks/test_corpora.py", "-m", "buffers"]
     return found
 
 
@@ -110,7 +112,11 @@ def run(kernel: str, part: str, arguments: list[str]) -> str:
 
 
 def _pytest(
-    kernel: str, folder: Path, python: list[str], arguments: list[str], environment: dict[str, str]
+    kernel: str,
+    folder: Path,
+    python: list[str],
+    arguments: list[str],
+    environment: Mapping[str, str],
 ) -> str:
     tool = [str(folder / "tools" / "kernels.py"), f"--kernel={kernel}", "--"]
     command = [*python, *tool, python[-1], "-m", "pytest", *arguments]
@@ -130,15 +136,15 @@ def _pytest(
 
 
 def ordinary_user(folder: Path) -> list[str]:
-    """A copy of the course in `folder`, and the command that starts Python there as its owner.
+    """Copy the course to `folder`; returns the command that starts Python there as its owner.
 
-    An ordinary user stays who it is, root becomes nobody. Raises OSError, with the reason, where
-    there is no Python that this user can start.
+    An ordinary user keeps its id, root becomes nobody. Raises OSError, with the reason, if there is
+    no Python that this user can start.
     """
     ignored = shutil.ignore_patterns(".*", "__pycache__")
     shutil.copytree(HERE, folder / "course", ignore=ignored)
     (folder / "home").mkdir()
-    limited = ["prlimit", f"--nofile={OPEN_FILES}:{OPEN_FILES}", "--"]
+    limited = ["prlimit", f"--nofile={OPEN_FILES}", "--"]
     if os.geteuid() != 0:
         return [*limited, sys.executable]
     folder.chmod(0o755)
@@ -163,7 +169,7 @@ def _tell(outcome: Outcome) -> None:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """What became of each part with each kernel, a line for each part."""
+    """The results of each part with each kernel, a line for each part."""
     kernels = list(dict.fromkeys(each.kernel for each in outcomes))
     found = {(each.part, each.kernel): each.outcome.partition(":")[0] for each in outcomes}
     lines = [("", *kernels)]

@@ -2,11 +2,12 @@
 
     python tools/run_pythons.py [--fast] [--most N] [PYTHON ...]
 
-PYTHON is a path or a name; without one, those in OTHER_PYTHONS (separated by `:`), python3.11 to
-python3.15 on PATH, and those that pyenv has installed are taken, the newest of these first. Each
-gets a copy of the course and an environment of its own, in a temporary folder. With --fast, the
-fast part of the tests runs there instead of the notebooks.
-Ends with status 1 if anything failed; where there is no other Python it says so and ends with 0.
+PYTHON is a path or a name. Without one, it takes those in OTHER_PYTHONS (separated by `:`),
+python3.11 to python3.15 on PATH, and those of pyenv, the newest of these first. Each gets a copy of
+the course and an environment of its own, in a temporary folder. With --fast, the fast part of the
+tests runs there instead of the notebooks.
+
+Ends with status 1 if anything failed. If there is no other Python, it says so and ends with 0.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def found(named: Sequence[str] = ()) -> dict[str, str]:
-    """Pythons by their versions: those that are named, or all but this one; each version once.
+    """Pythons by their versions: the named ones, or all but this one; each version once.
 
-    Ends the program with one line where a named one does not run, or is too old.
+    Ends the program with one line if a named one does not run, or is too old.
     """
     others = [each for each in os.environ.get("OTHER_PYTHONS", "").split(":") if each]
     pythons: dict[str, str] = {}

@@ -2,9 +2,10 @@
 
     python tools/save_notebooks.py [NOTEBOOK ...]     (default: all)
 
-Normalised: cell ids stay, nothing of the run's time or of this machine is kept, so a diff shows
+Normalised: cell ids stay, and nothing of the run's time or of this machine is kept, so a diff shows
 what changed. A cell that raises, or a machine path in an output, stops the run and saves nothing.
-The README's picture is written anew with the notebook that it comes from.
+Figures in the prose are filled from the run (`streamlab/dev/figures.py`).
+The README's picture is written again with the notebook that it comes from.
 """
 
 from __future__ import annotations
@@ -20,12 +21,20 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from streamlab.dev.figures import fill
+
 HERE = Path(__file__).resolve().parent.parent
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 PICTURES = {("02_chunked_loop.ipynb", "flat-chart"): HERE / "docs" / "flat-chart.png"}
-"""Cells whose chart stands elsewhere too: notebook and cell id, and the file."""
+"""Cells whose chart is also a file: notebook and cell id, and the file."""
 
-_MACHINE_PATH = re.compile(r"(/(?:home|root|tmp|work|Users)/\S*|[A-Z]:\\\\\S*)")
+OF_A_MACHINE = re.compile(
+    r"/(?:home|root|tmp|work|Users|private|var|mnt|opt)/\S*"  # a path
+    r"|\b[A-Za-z]:\\+\w\S*"
+    r"|\b(?:127\.0\.0\.1|localhost):\d+"  # a port
+    r"|\bat 0x[0-9a-f]{6,}"  # an address
+)
+"""What no output may name, because it differs from machine to machine."""
 
 
 def main() -> None:
@@ -51,8 +60,10 @@ def save(path: Path) -> None:
     )
     client.execute()
     normalise(notebook)
-    if found := _MACHINE_PATH.search(outputs_text(notebook)):
-        sys.exit(f"{path.name}: an output names a path of this machine: {found[0]}")
+    if amiss := fill(notebook):
+        sys.exit(f"{path.name}: {amiss[0]}")
+    if found := OF_A_MACHINE.search(outputs_text(notebook)):
+        sys.exit(f"{path.name}: an output names what is of this machine alone: {found[0]}")
     nbformat.validate(notebook)
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     for (name, cell_id), picture in PICTURES.items():
@@ -61,7 +72,7 @@ def save(path: Path) -> None:
 
 
 def normalise(notebook: NotebookNode) -> None:
-    """Drop what differs from machine to machine and from run to run without meaning anything."""
+    """Remove what differs from machine to machine or from run to run without a meaning."""
     kept = {key: notebook.metadata[key] for key in ("streamlab",) if key in notebook.metadata}
     notebook.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"}, **kept)
     for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):

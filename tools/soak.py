@@ -2,10 +2,10 @@
 
     python tools/soak.py [--runs N] [--load LOAD ...] [NOTEBOOK ...]
 
-The default is 20 runs of all lessons. A notebook is named by its path, or by how its name begins
-(`02`); the path of a file of tests is run by pytest. LOAD is `quiet`, `burning` (all cores are kept
-busy) or `bursts`: real-time processes take all cores for some tenths of a second, a third of the
-time, which needs root. Named twice, they take turns. Prints a table and ends with status 1 if any
+The default is 20 runs of all lessons. A notebook is named by its path, or by the beginning of its
+name (`02`); the path of a file of tests is run by pytest. LOAD is `quiet`, `burning` (all cores are
+kept busy) or `bursts`: real-time processes take all cores for some tenths of a second, a third of
+the time, which needs root. Several loads take turns. Prints a table and ends with status 1 if any
 run failed: a lesson that fails once in twenty runs is a broken lesson.
 """
 
@@ -47,7 +47,7 @@ while time.monotonic() < end:
         sum(range(10000))
     time.sleep(random.uniform(1, 3) * burst)
 """
-"""The same in bursts before which every ordinary process has to wait (sched(7), SCHED_FIFO)."""
+"""The same in bursts, during which every ordinary process has to wait (sched(7), SCHED_FIFO)."""
 
 LOADS = {"quiet": "", "burning": BURNER, "bursts": BURST}
 
@@ -81,7 +81,7 @@ class Soaked:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Soak what the command line names; 0 if every run passed."""
+    """Run what the command line names; 0 if every run passed."""
     options = _options(arguments)
     soaked = [Soaked(notebook) for notebook in _notebooks(options.notebooks)]
     for number in range(options.runs):
@@ -96,8 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=20, help="how often each is run (20)")
-    choices = {"action": "append", "choices": list(LOADS)}
-    parser.add_argument("--load", **choices, help="quiet and burning, in turn")
+    parser.add_argument(
+        "--load", action="append", choices=list(LOADS), help="quiet and burning, in turn"
+    )
     parser.add_argument("notebooks", nargs="*", help="paths, or how names begin (all lessons)")
     options = parser.parse_args(arguments)
     if options.runs < 1:
@@ -109,7 +110,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _notebooks(named: Sequence[str]) -> list[Path]:
-    """The notebooks that are meant by names; all lessons if there are none."""
+    """The notebooks of these names; all lessons if there are none."""
     lessons = sorted((HERE / "notebooks").glob("*.ipynb"))
     meant = []
     for name in named:
@@ -132,7 +133,7 @@ def may_burst() -> bool:
 
 @contextmanager
 def burning(cores: int, program: str = BURNER) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Keep so many cores busy; the burners end with this block, with this process, or in time."""
+    """Keep `cores` cores busy; the burners end with this block, with this process, or in time."""
     command = [sys.executable, "-c", program, str(LONGEST + 60)]
     burners = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(cores)]
     try:
@@ -176,7 +177,7 @@ def _tell(notebook: Path, number: int, runs: int, run: Run) -> None:
 
 
 def table(soaked: Sequence[Soaked]) -> str:
-    """What came of it, a line for each notebook."""
+    """The results, a line for each notebook."""
     heads = ("notebook", "runs", "failures", *(f"{load}: median / max s" for load in LOADS))
     lines = [
         (each.notebook.name, len(each.runs), each.failures, *map(each.times, LOADS))

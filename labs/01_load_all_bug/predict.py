@@ -10,14 +10,17 @@ The three servers lie in the folder `servers`: read them, and run them.
 
 def load_all(clients: int, file: int, chunk: int) -> float:
     """The growth of `servers/load_all.py`: it reads the file, then sends it."""
+    # TODO: how much the server holds then, in bytes
     return 0
 
 
 def load_all_text(clients: int, file: int, chunk: int) -> float:
     """The growth of `servers/load_all_text.py`: it also makes text of it, and bytes again."""
+    # TODO: how much the server holds then, in bytes
     return 0
 
 
 def streaming(clients: int, file: int, chunk: int) -> float:
     """The growth of `servers/streaming.py`: one buffer of `chunk` bytes, filled again and again."""
+    # TODO: how much the server holds then, in bytes
     return 0

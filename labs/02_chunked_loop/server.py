@@ -11,6 +11,7 @@ CHUNK = 64 * 1024
 
 def answer(connection: socket.socket, root: Path) -> None:
     """Read one request from `connection` and send the answer."""
+    # TODO: read the whole request, find the file below `root`, and send it in chunks
     request = connection.recv(65536)
     print("asked:", request)
     connection.sendall(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n")
@@ -27,6 +28,7 @@ def main() -> None:
     print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     while True:
         connection, _ = listener.accept()
+        # TODO: one client must not wait for another, and none may end this loop
         answer(connection, root)
         connection.close()
 

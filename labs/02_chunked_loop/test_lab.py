@@ -1,48 +1,48 @@
 """What lab 02 asks of a file server, from outside: the points are in lab.toml."""
 
-from streamlab import loop_checks
+from streamlab.checks.file_server import departures, requests, transfers
 
 
-def test_bytes(launch, workshop, draw):
+def test_bytes(launch, workspace, rng):
     """Files of any content arrive byte for byte."""
-    loop_checks.files_arrive(launch, workshop.root, draw)
+    transfers.files_arrive(launch, workspace.root, rng)
 
 
-def test_huge(launch, draw):
+def test_huge(launch, rng):
     """Files larger than the server's memory pour through it."""
-    loop_checks.larger_than_memory(launch, draw)
+    transfers.larger_than_memory(launch, rng)
 
 
-def test_hold(launch, draw):
+def test_hold(launch, rng):
     """With 32 clients waiting, the server holds at most 4 MiB for each."""
-    loop_checks.waiting_clients_cost_little(launch(), draw)
+    transfers.waiting_clients_cost_little(launch(), rng)
 
 
-def test_stall(launch, draw):
+def test_stall(launch, rng):
     """When a client stops reading, the server stops reading the file."""
-    loop_checks.reading_stops_with_the_client(launch(), draw)
+    transfers.reading_stops_with_the_client(launch(), rng)
 
 
-def test_live(launch, draw):
+def test_live(launch, rng):
     """While other clients stall, one more is answered."""
-    loop_checks.no_client_waits_for_another(launch(), draw)
+    transfers.no_client_waits_for_another(launch(), rng)
 
 
-def test_drop(launch, draw):
+def test_drop(launch, rng):
     """Clients that leave, before the answer or during it, leave nothing behind."""
-    loop_checks.departures_cost_nothing(launch(), draw)
+    departures.departures_cost_nothing(launch(), rng)
 
 
-def test_wire(launch, draw):
+def test_wire(launch, rng):
     """Answers are HTTP to the letter, and nothing outside the root is given out."""
-    loop_checks.to_the_letter(launch, draw)
+    requests.check_http_syntax(launch, rng)
 
 
-def test_split(launch, draw):
+def test_split(launch, rng):
     """A request may come in pieces, and its head may be long."""
-    loop_checks.heads_are_read(launch(), draw)
+    requests.heads_are_read(launch(), rng)
 
 
-def test_short(launch, draw, tmp_path):
+def test_short(launch, rng, tmp_path):
     """On sockets that take or give little at a time, files still arrive whole."""
-    loop_checks.short_transfers_are_whole(launch, draw, tmp_path)
+    transfers.short_transfers_are_whole(launch, rng, tmp_path)

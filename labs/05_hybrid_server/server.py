@@ -31,6 +31,7 @@ OTHER_TYPE = "application/octet-stream"
 
 def answer(connection: socket.socket, head: bytes, root: str) -> bool:
     """Answer one request, its head given; whether the connection can be used for another one."""
+    # TODO: a file of at most THRESHOLD bytes goes out in one piece, a larger one is streamed
     print("asked:", head)
     connection.sendall(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n")
     return False
@@ -38,6 +39,7 @@ def answer(connection: socket.socket, head: bytes, root: str) -> bool:
 
 def serve(connection: socket.socket, root: str) -> None:
     """Answer the requests of one client, who may leave at any time."""
+    # TODO: read whole heads, and go on as long as the connection can be used
     with connection:
         answer(connection, connection.recv(65536), root)
 

@@ -16,6 +16,7 @@ CHUNK = 64 * 1024
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, root: Path) -> None:
     """Read one request from `reader`, and send the answer by `writer`."""
+    # TODO: read the whole head, find the file, and send no more than the client takes
     request = await reader.readline()
     print("asked:", request)
     writer.write(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n")
@@ -24,6 +25,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, roo
 
 async def serve(root: Path, port: int) -> None:
     """Listen, say where, and serve until the end."""
+    # TODO: go on when there are more clients than descriptors
     server = await asyncio.start_server(
         lambda reader, writer: answer(reader, writer, root), "127.0.0.1", port
     )

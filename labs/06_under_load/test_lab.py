@@ -1,43 +1,44 @@
 """What lab 06 asks of a file server, from outside: the points are in lab.toml."""
 
-from streamlab import load_checks, loop_checks
+from streamlab.checks.file_server import transfers
+from streamlab.checks.under_load import crowd, descriptors, requests, slow
 
 
-def test_bytes(launch, workshop, draw):
+def test_bytes(launch, workspace, rng):
     """Files of any content arrive byte for byte."""
-    loop_checks.files_arrive(launch, workshop.root, draw)
+    transfers.files_arrive(launch, workspace.root, rng)
 
 
-def test_huge(launch, draw):
+def test_huge(launch, rng):
     """Files larger than the server's memory pour through it."""
-    loop_checks.larger_than_memory(launch, draw, whole=False)
+    transfers.larger_than_memory(launch, rng, whole=False)
 
 
-def test_crowd(launch, draw):
+def test_crowd(launch, rng):
     """A thousand clients wait: few threads, one process, 256 KiB for each at most, no work."""
-    load_checks.thousand_wait(launch(), draw)
+    crowd.thousand_wait(launch(), rng)
 
 
-def test_live(launch, draw):
+def test_live(launch, rng):
     """While a thousand clients wait, new ones are answered."""
-    load_checks.newcomers_are_answered(launch(), draw)
+    crowd.newcomers_are_answered(launch(), rng)
 
 
-def test_stall(launch, draw):
+def test_stall(launch, rng):
     """Reading and answering stop with the client, and go on with it up to 10 seconds later."""
-    load_checks.who_stops_and_goes_on(launch, draw)
+    slow.who_stops_and_goes_on(launch, rng)
 
 
-def test_drop(launch, draw):
+def test_drop(launch, rng):
     """When half of a thousand clients vanish, what they had is free again."""
-    load_checks.half_of_them_leave(launch(), draw)
+    crowd.half_of_them_leave(launch(), rng)
 
 
-def test_full(launch, lab, draw):
+def test_full(launch, lab, rng):
     """When there are no descriptors left, the server goes on, and takes clients in later."""
-    load_checks.descriptors_run_out(launch, lab.limits, draw)
+    descriptors.descriptors_run_out(launch, lab.limits, rng)
 
 
-def test_wire(launch, draw):
+def test_wire(launch, rng):
     """Answers are HTTP to the letter, for HEAD too; connections keep their word."""
-    load_checks.to_the_letter(launch, draw)
+    requests.check_http_syntax(launch, rng)

@@ -25,16 +25,19 @@ def report_row(number: int) -> str:
 @app.get("/stream-video/{filename}")
 def stream_video(filename: str, request: Request) -> Response:
     """A file of `FOLDER`, as `video/mp4`."""
+    # TODO: send the file in pieces, and nothing from outside of `FOLDER`
     raise HTTPException(501, "not written yet")
 
 
 @app.get("/report.csv")
 def report(rows: Annotated[int, Query(ge=0)] = 1000) -> Response:
     """A report of so many rows, made while it is sent."""
+    # TODO: send the rows while they are made
     raise HTTPException(501, "not written yet")
 
 
 @app.get("/log")
 def log() -> Response:
     """What is in `LOG`, and then each line as it is written."""
+    # TODO: send what is there, then each new line, until the client leaves
     raise HTTPException(501, "not written yet")

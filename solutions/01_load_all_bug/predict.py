@@ -12,6 +12,7 @@ def load_all(clients: int, file: int, chunk: int) -> float:
     """The growth of `servers/load_all.py`: it reads the file, then sends it."""
     # BEGIN SOLUTION
     # BEGIN STUB
+    # # TODO: how much the server holds then, in bytes
     # return 0
     # END STUB
     return clients * file
@@ -22,6 +23,7 @@ def load_all_text(clients: int, file: int, chunk: int) -> float:
     """The growth of `servers/load_all_text.py`: it also makes text of it, and bytes again."""
     # BEGIN SOLUTION
     # BEGIN STUB
+    # # TODO: how much the server holds then, in bytes
     # return 0
     # END STUB
     copies = 3  # the bytes, the text of one byte a character, and the bytes made of that
@@ -33,6 +35,7 @@ def streaming(clients: int, file: int, chunk: int) -> float:
     """The growth of `servers/streaming.py`: one buffer of `chunk` bytes, filled again and again."""
     # BEGIN SOLUTION
     # BEGIN STUB
+    # # TODO: how much the server holds then, in bytes
     # return 0
     # END STUB
     return clients * min(chunk, file)

@@ -3,8 +3,9 @@
 import pytest
 
 from streamlab import MiB, Server, measure, random_file, size_text
+from streamlab.checks.outcome import fail, note, promise
+from streamlab.checks.pytest_plugin import came_late
 from streamlab.errors import StreamlabError
-from streamlab.testing import came_late, fail, note, promise
 
 PROMISES = {"load_all": "load-all", "load_all_text": "load-all-text", "streaming": "streaming"}
 LAWS = {
@@ -17,20 +18,20 @@ BY_LAW = "By the law that the measured cases follow, it would grow by"
 
 
 @pytest.fixture
-def expect(workshop):
+def expect(workspace):
     """Compare a prediction with a growth in bytes: within 15 % or 2 MiB is right."""
 
     def compare(function, numbers, growth, how):
-        said = workshop.call("predict.py", function, *numbers)
+        said = workspace.call("predict.py", function, *numbers)
         clients, file, chunk = numbers
-        story = f"Called {function}(clients={clients:_}, file={file:_}, chunk={chunk:_}). "
+        summary = f"Called {function}(clients={clients:_}, file={file:_}, chunk={chunk:_}). "
         if isinstance(said, bool) or not isinstance(said, int | float):
-            fail("no_number", f"{story}Returned {said!r}, which is no number.")
+            fail("no_number", f"{summary}Returned {said!r}, which is no number.")
         allowed = max(0.15 * growth, 2 * MiB)
         if abs(said - growth) > allowed:
             fail(
                 _cause(function, said, growth, clients, file),
-                f"{story}Returned {said:_.0f}, which is {size_text(said)}. {how} "
+                f"{summary}Returned {said:_.0f}, which is {size_text(said)}. {how} "
                 f"{size_text(growth)}; the difference may be {size_text(allowed)}.",
             )
 
@@ -61,14 +62,14 @@ def _cause(function, said, growth, clients, file):
     return "wrong_law"
 
 
-def live(server, draw, expect, workshop, function, clients, chunk):
+def live(server, rng, expect, workspace, function, clients, chunk):
     """Measure one of the lab's servers, and compare."""
-    file = random_file(draw.randrange(40, 60) * MiB, folder=workshop.root)
+    file = random_file(rng.randrange(40, 60) * MiB, folder=workspace.root)
     numbers = (clients, file.size, chunk)
-    program = workshop.folder / "servers" / server
+    program = workspace.folder / "servers" / server
     growth, how = LAWS[function](*numbers), BY_LAW
     try:
-        with Server(program, workshop.root, environment={"CHUNK": str(chunk)}) as running:
+        with Server(program, workspace.root, environment={"CHUNK": str(chunk)}) as running:
             growth, how = measure(running, file.url, clients).growth, "The server grew by"
     except (StreamlabError, TimeoutError) as error:
         if not came_late(error):
@@ -77,33 +78,33 @@ def live(server, draw, expect, workshop, function, clients, chunk):
     expect(function, numbers, growth, how)
 
 
-def test_load_all(draw, expect, workshop):
+def test_load_all(rng, expect, workspace):
     """The growth of the load-all server."""
-    for clients in draw.sample([1, 2, 3, 4, 5], 2):
-        live("load_all.py", draw, expect, workshop, "load_all", clients, 65536)
+    for clients in rng.sample([1, 2, 3, 4, 5], 2):
+        live("load_all.py", rng, expect, workspace, "load_all", clients, 65536)
 
 
-def test_load_all_text(draw, expect, workshop):
+def test_load_all_text(rng, expect, workspace):
     """The growth of the load-all server that makes text of the file."""
-    for clients in draw.sample([1, 2], 2):  # with 3, two mistakes give the same number
-        live("load_all_text.py", draw, expect, workshop, "load_all_text", clients, 65536)
+    for clients in rng.sample([1, 2], 2):  # with 3, two mistakes give the same number
+        live("load_all_text.py", rng, expect, workspace, "load_all_text", clients, 65536)
 
 
-def test_streaming(draw, expect, workshop):
+def test_streaming(rng, expect, workspace):
     """The growth of the streaming server."""
-    for clients in draw.sample([8, 12, 16, 20], 2):
-        chunk = draw.choice([1, 2, 3]) * MiB
-        live("streaming.py", draw, expect, workshop, "streaming", clients, chunk)
+    for clients in rng.sample([8, 12, 16, 20], 2):
+        chunk = rng.choice([1, 2, 3]) * MiB
+        live("streaming.py", rng, expect, workspace, "streaming", clients, chunk)
 
 
-def test_scale(draw, expect):
+def test_scale(rng, expect):
     """What nobody can measure here: hundreds of clients and gigabytes."""
     gigabyte, megabyte = 10**9, 10**6
     cases = [
         (200, 3 * gigabyte, MiB),
         (1000, 500 * megabyte, MiB),
-        (draw.randrange(6, 1000), draw.randrange(34 * MiB, gigabyte), draw.randrange(4, 33) * MiB),
-        (1, draw.randrange(gigabyte, 90 * gigabyte), draw.randrange(1, 65536)),
+        (rng.randrange(6, 1000), rng.randrange(34 * MiB, gigabyte), rng.randrange(4, 33) * MiB),
+        (1, rng.randrange(gigabyte, 90 * gigabyte), rng.randrange(1, 65536)),
     ]
     for numbers in cases:
         for function, law in LAWS.items():

@@ -16,6 +16,7 @@ def answer(connection: socket.socket, root: Path) -> None:
     """Read one request from `connection` and send the answer."""
     # BEGIN SOLUTION
     # BEGIN STUB
+    # # TODO: read the whole request, find the file below `root`, and send it in chunks
     # request = connection.recv(65536)
     # print("asked:", request)
     # connection.sendall(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n")
@@ -93,6 +94,7 @@ def main() -> None:
         connection, _ = listener.accept()
         # BEGIN SOLUTION
         # BEGIN STUB
+        # # TODO: one client must not wait for another, and none may end this loop
         # answer(connection, root)
         # connection.close()
         # END STUB

@@ -35,6 +35,7 @@ def download(url: str, output: Path, sha256: str | None) -> None:
     """Fetch `url` into `output`, with that hash if one is given, or raise an exception."""
     # BEGIN SOLUTION
     # BEGIN STUB
+    # # TODO: stream the body, see that all of it came, and only then make it `output`
     # response = requests.get(url, timeout=30)
     # output.write_bytes(response.content)
     # END STUB
@@ -81,6 +82,7 @@ def main() -> int:
     options = parser.parse_args()
     # BEGIN SOLUTION
     # BEGIN STUB
+    # # TODO: return 1 if the download failed, and say why
     # download(options.url, options.output, options.sha256)
     # return 0
     # END STUB

@@ -18,6 +18,7 @@ CHUNK = 64 * 1024
 #
 # async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, root: Path) -> None:
 #     """Read one request from `reader`, and send the answer by `writer`."""
+#     # TODO: read the whole head, find the file, and send no more than the client takes
 #     request = await reader.readline()
 #     print("asked:", request)
 #     writer.write(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n")
@@ -34,7 +35,7 @@ class Client(asyncio.Protocol):
     """One connection. Its requests are answered one after the other.
 
     The event loop calls these methods when something has happened, and none of them waits. So a
-    client who does nothing is this object and a socket: a few KiB.
+    client that does nothing is this object and a socket: a few KiB.
     """
 
     def __init__(self, root: Path) -> None:
@@ -53,7 +54,7 @@ class Client(asyncio.Protocol):
         self.answer_all()
 
     def pause_writing(self) -> None:
-        """Answers pile up: a client who does not read them may not ask for more."""
+        """Answers pile up: a client that does not read them may not ask for more."""
         self.writable.clear()
         self.transport.pause_reading()
 
@@ -63,7 +64,7 @@ class Client(asyncio.Protocol):
         self.answer_all()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.writable.set()  # nobody waits for a client who has left
+        self.writable.set()  # nobody waits for a client that has left
 
     def answer_all(self) -> None:
         """Answer what has been asked in full, up to an answer that takes its time."""
@@ -185,6 +186,7 @@ async def serve(root: Path, port: int) -> None:
     """Listen, say where, and serve until the end."""
     # BEGIN SOLUTION
     # BEGIN STUB
+    # # TODO: go on when there are more clients than descriptors
     # server = await asyncio.start_server(
     #     lambda reader, writer: answer(reader, writer, root), "127.0.0.1", port
     # )

@@ -65,6 +65,7 @@ def stream_video(filename: str, request: Request) -> Response:
     """A file of `FOLDER`, as `video/mp4`."""
     # BEGIN SOLUTION
     # BEGIN STUB
+    # # TODO: send the file in pieces, and nothing from outside of `FOLDER`
     # raise HTTPException(501, "not written yet")
     # END STUB
     path = FOLDER / filename
@@ -83,6 +84,7 @@ def report(rows: Annotated[int, Query(ge=0)] = 1000) -> Response:
     """A report of so many rows, made while it is sent."""
     # BEGIN SOLUTION
     # BEGIN STUB
+    # # TODO: send the rows while they are made
     # raise HTTPException(501, "not written yet")
     # END STUB
     return StreamingResponse(pieces_of_report(rows), media_type="text/csv")
@@ -94,6 +96,7 @@ def log() -> Response:
     """What is in `LOG`, and then each line as it is written."""
     # BEGIN SOLUTION
     # BEGIN STUB
+    # # TODO: send what is there, then each new line, until the client leaves
     # raise HTTPException(501, "not written yet")
     # END STUB
     if not LOG.is_file():

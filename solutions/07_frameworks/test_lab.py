@@ -1,38 +1,38 @@
 """What lab 07 asks of an app, from outside: the points are in lab.toml."""
 
-from streamlab import app_checks
+from streamlab.checks.frameworks import departures, log, report, requests, videos, waiting
 
 
-def test_video(launch, draw):
+def test_video(launch, rng):
     """Videos of any size and content arrive byte for byte, as video/mp4, with their length."""
-    app_checks.videos_arrive(launch(), draw)
+    videos.videos_arrive(launch(), rng)
 
 
-def test_wire(launch, draw):
+def test_wire(launch, rng):
     """What is not there is a real 404, and HEAD is answered without reading the file."""
-    app_checks.to_the_letter(launch(), draw)
+    requests.check_http_syntax(launch(), rng)
 
 
-def test_hold(launch, draw):
+def test_hold(launch, rng):
     """Clients that wait cost a few chunks each, though the video be of a tebibyte."""
-    app_checks.videos_are_not_held(launch(), draw)
+    videos.videos_are_not_held(launch(), rng)
 
 
-def test_live(launch, draw, tmp_path):
+def test_live(launch, rng, tmp_path):
     """Downloads that are stalled, fast, or waiting for the disk keep nobody waiting."""
-    app_checks.nobody_waits(launch, draw, tmp_path)
+    waiting.nobody_waits(launch, rng, tmp_path)
 
 
-def test_drop(launch, draw):
+def test_drop(launch, rng):
     """Clients that leave leave nothing behind, whichever route they were on."""
-    app_checks.departures_are_noticed(launch(), draw)
+    departures.departures_are_noticed(launch(), rng)
 
 
-def test_report(launch, draw):
+def test_report(launch, rng):
     """A report of any number of rows: the first come at once, and nothing is kept."""
-    app_checks.report_is_made_on_the_fly(launch(), draw)
+    report.report_is_made_on_the_fly(launch(), rng)
 
 
-def test_log(launch, draw):
+def test_log(launch, rng):
     """Each line of the log arrives when it is written."""
-    app_checks.log_is_live(launch(), draw)
+    log.log_is_live(launch(), rng)

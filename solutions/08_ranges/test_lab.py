@@ -1,38 +1,38 @@
 """What lab 08 asks of a video server, from outside: the points are in lab.toml."""
 
-from streamlab import range_checks
+from streamlab.checks.ranges import clients, conditions, huge, several, single, strict
 
 
-def test_single(launch, draw):
+def test_single(launch, rng):
     """One range of bytes, wherever it begins and ends, comes as 206, and HEAD ignores it."""
-    range_checks.single_ranges(launch(), draw)
+    single.single_ranges(launch(), rng)
 
 
-def test_strict(launch, draw):
+def test_strict(launch, rng):
     """What lies past the end is refused with 416; what is no range is ignored."""
-    range_checks.strict_ranges(launch(), draw)
+    strict.strict_ranges(launch(), rng)
 
 
-def test_several(launch, draw):
+def test_several(launch, rng):
     """Several ranges come in parts that a program can take apart; too many do not."""
-    range_checks.several_ranges(launch(), draw)
+    several.several_ranges(launch(), rng)
 
 
-def test_conditions(launch, draw):
+def test_conditions(launch, rng):
     """A part is given of the version that the client knows, and nothing of one it has."""
-    range_checks.conditions(launch, draw)
+    conditions.conditions(launch, rng)
 
 
-def test_huge(launch, draw):
+def test_huge(launch, rng):
     """A part of a file larger than memory costs as little as one of a small file."""
-    range_checks.huge_ranges(launch(), draw)
+    huge.huge_ranges(launch(), rng)
 
 
-def test_hold(launch, draw):
+def test_hold(launch, rng):
     """Clients that wait in the middle of a part cost little, and nothing when they have left."""
-    range_checks.held_ranges(launch(), draw)
+    huge.held_ranges(launch(), rng)
 
 
-def test_clients(launch, draw, tmp_path):
+def test_clients(launch, rng, tmp_path):
     """curl and wget resume a broken download; aria2c makes one over four connections."""
-    range_checks.clients_resume(launch(), draw, tmp_path)
+    clients.clients_resume(launch(), rng, tmp_path)

@@ -1,43 +1,43 @@
 """What lab 09 asks of a gateway, from outside: the points are in lab.toml."""
 
-from streamlab import proxy_checks
+from streamlab.checks.proxy import breaks, departures, log, memory, passthrough, routes, silence
 
 
-def test_bytes(launch, draw):
+def test_bytes(launch, rng):
     """What comes through the gateway is what the upstream sent."""
-    proxy_checks.as_direct(launch, draw)
+    passthrough.check_passthrough(launch, rng)
 
 
-def test_wire(launch, draw):
+def test_wire(launch, rng):
     """Headers go on that must, both ways, and those end that must; ranges, gzip."""
-    proxy_checks.passed_on(launch, draw)
+    passthrough.passed_on(launch, rng)
 
 
-def test_route(launch, draw):
+def test_route(launch, rng):
     """The provider behind a name is asked, streamed or not as it allows, and nobody else."""
-    proxy_checks.finds_its_way(launch, draw)
+    routes.finds_its_way(launch, rng)
 
 
-def test_flat(launch, draw, tmp_path):
-    """Clients who wait cost little, their upstream waits, and what is huge pours through."""
-    proxy_checks.stays_flat(launch, draw, tmp_path)
+def test_flat(launch, rng, tmp_path):
+    """Clients that wait cost little, their upstream waits, and what is huge pours through."""
+    memory.stays_flat(launch, rng, tmp_path)
 
 
-def test_drop(launch, draw, tmp_path):
+def test_drop(launch, rng, tmp_path):
     """When clients leave, the upstream is left at once, and nothing of them remains."""
-    proxy_checks.leaves_with_clients(launch, draw, tmp_path)
+    departures.leaves_with_clients(launch, rng, tmp_path)
 
 
-def test_cut(launch, draw):
+def test_cut(launch, rng):
     """An upstream that breaks is an error before the headers, and a broken connection later."""
-    proxy_checks.breaks_are_told(launch, draw)
+    breaks.breaks_are_told(launch, rng)
 
 
-def test_time(launch, draw, tmp_path):
+def test_time(launch, rng, tmp_path):
     """Silence has its limit, slowness has none, and nobody waits for others."""
-    proxy_checks.waits_as_told(launch, draw, tmp_path)
+    silence.waits_as_told(launch, rng, tmp_path)
 
 
-def test_log(launch, draw, tmp_path):
+def test_log(launch, rng, tmp_path):
     """Each download has one line in the log, and it is true."""
-    proxy_checks.tells_the_truth(launch, draw, tmp_path)
+    log.check_log(launch, rng, tmp_path)

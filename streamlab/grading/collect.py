@@ -1,96 +1,47 @@
-"""Who should have handed in, and what was: the roster, and a folder of submissions.
+"""What a class handed in: whose each file is, and which program is in it.
 
 Nothing of a submission is unpacked or run here, and no symbolic link is followed: single files are
-read, up to a size, out of folders and zip files, whatever they are called.
+read, up to a size, out of folders and archives, whatever they are called.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
-import re
-import stat
-import unicodedata
-import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from streamlab.files import KiB, MiB, size_text
+from streamlab.errors import StreamlabError
+from streamlab.files import reason_of
+from streamlab.grading.collected import ANYBODY, COLLECTED, Row, read_table, write_table
+from streamlab.grading.contents import (
+    SKIPPED,
+    File,
+    Search,
+    Unreadable,
+    files_of,
+    plain,
+    read_program,
+)
+from streamlab.grading.mapping import ByHand
+from streamlab.grading.metadata import GRADESCOPE, About, about
+from streamlab.grading.owners import NOT_ON_ROSTER, Owner, Owners
+from streamlab.grading.platforms import Label, label_of
+from streamlab.grading.programs import choose, reason_without
 from streamlab.grading.records import Student
 from streamlab.grading.task import GradingError
-from streamlab.labs import Lab
+from streamlab.grading.text import file_name
+from streamlab.grading.times import UNKNOWN, HandedIn, read_time, shown
+from streamlab.labs.manifest import Lab
 
-LARGEST = 512 * KiB
-"""What a program may have, in bytes: more is no program."""
-LARGEST_ZIP = 64 * MiB
-"""What all zip files within those of a submission may have together, in bytes."""
-LARGEST_LIST = 16 * MiB
-"""What a zip file's list of its members may have, in bytes: it is read whole."""
-MOST_FILES = 20_000
-"""How many files of one submission are looked at."""
-
-_CANVAS_IDS = ("sis login id", "sis user id")
-_IDS = (*_CANVAS_IDS, "student", "student id", "id", "username", "login")
-_NAMES = ("name", "full name", "student name", "student")
-_NO_PROGRAM = {"__MACOSX", "__pycache__", ".ipynb_checkpoints", ".streamlab", ".stub", ".git"}
-_NO_PROGRAM |= {".venv", "venv", "node_modules", "solutions"}
-
-
-# The roster
-
-
-def read_roster(path: Path) -> list[Student]:
-    """The students of a roster: a CSV file with a heading line, one of its columns an id.
-
-    The id's heading is `student`, `student id`, `id`, `username` or `login`; a column `name` is the
-    student's name. Commas, semicolons and tabs may part the columns. The gradebook that Canvas
-    exports will do as it is. Raises `GradingError` where that is not so, or where two lines have
-    the same id.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise GradingError(f"the roster can't be read: {error}") from error
-    except UnicodeDecodeError as error:
-        raise GradingError(f"{path} is not UTF-8: save it as 'CSV UTF-8'") from error
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error as error:
-        raise GradingError(f"{path} is no CSV file: {error}") from error
-    headings = {str(key).strip().casefold(): key for key in (rows[0] if rows else {})}
-    id_heading = next((each for each in _IDS if each in headings), "")
-    id_column = headings.get(id_heading)
-    if id_column is None:
-        raise GradingError(
-            f"{path} has no column 'student' with an id for each student, below a heading line"
-        )
-    names = [headings[each] for each in _NAMES if each in headings and each != id_heading]
-    name_column = names[0] if names else None
-    students: dict[str, Student] = {}
-    for number, row in enumerate(rows, start=2):
-        columns = {str(k).strip(): (v or "").strip() for k, v in row.items() if isinstance(k, str)}
-        who = (row[id_column] or "").strip()
-        if not who:
-            # Of Canvas, the points possible and a student for trying things out.
-            if any(columns.values()) and id_heading not in _CANVAS_IDS:
-                raise GradingError(f"{path}, line {number}: there is no id in it")
-            continue
-        if who in students:
-            raise GradingError(f"{path}, line {number}: {who} stands in the roster twice")
-        students[who] = Student(
-            who, (row[name_column] or "").strip() if name_column else "", columns
-        )
-    return list(students.values())
-
-
-# Submissions
+_DEEPEST = 3
+"""How many folders may lie around what a platform handed out."""
+_TABLES = (COLLECTED, GRADESCOPE)
+"""Files beside submissions that say whose they are."""
+_NO_SUBMISSION = (".csv", ".yml", ".yaml", ".ini", ".db", ".log")
+"""Endings of files beside submissions that hold none: nobody is looked for."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +54,8 @@ class Submission:
     """What an instructor should know: a file taken under another name."""
     problem: str = ""
     """Why nothing of it can be graded; empty if it can."""
+    handed_in: HandedIn = UNKNOWN
+    """When, as the platform says; else when the newest of the programs was changed."""
 
     @property
     def sha256(self) -> str:
@@ -120,297 +73,369 @@ class Collection:
     """A folder of submissions, sorted by the roster."""
 
     submissions: dict[str, Submission]
-    """By the student's id; a student without any is missing in it."""
-    unmatched: list[str]
-    """Names in the folder that belong to nobody, or to several, on the roster."""
+    """By the student's id; a student without any is missing in it. Whose work may be one that is
+    in doubt has a submission with that problem."""
+    rows: list[Row]
+    """Who got which file, and why; those without any stand at the end."""
 
+    @property
+    def unmatched(self) -> list[str]:
+        """What nobody got, each with the doubt."""
+        return [f"{row.file}: {row.why}" for row in self.rows if row.state == "in doubt"]
 
-@dataclass
-class _Search:
-    """What a submission has cost so far, and what is to be said of it."""
-
-    notes: list[str]
-    files: int = 0
-    room: int = LARGEST_ZIP
-
-    def count(self, more: int = 1) -> None:
-        self.files += more
-        if self.files > MOST_FILES:
-            raise _Unreadable(f"it has more than {MOST_FILES} files")
+    @property
+    def strangers(self) -> list[str]:
+        """Those of `unmatched` that are called like nobody on the roster, nor much like anybody."""
+        return [
+            f"{row.file}: {row.why}"
+            for row in self.rows
+            if row.state == "in doubt"
+            and row.why.startswith(NOT_ON_ROSTER)
+            and row.may_be == ANYBODY
+        ]
 
 
 @dataclass(frozen=True)
-class _File:
-    """A file that may be the program: what it is called, and how to read `LARGEST` + 1 bytes."""
+class _Entry:
+    """A file or folder among the submissions, and whose it is."""
 
-    path: PurePosixPath
-    read: Callable[[], bytes]
+    path: Path
+    owner: Owner
+    label: Label | None
+    left_out: str = ""
+    """Why it is passed over, if it is."""
+    handed_in: HandedIn = UNKNOWN
+    """When, as the platform says it."""
+
+    @property
+    def shown(self) -> str:
+        return plain(self.path.name)
 
 
-class _Unreadable(Exception):
-    """A part of a submission that can't be read, and why."""
-
-
-def collect(folder: Path, lab: Lab, roster: Sequence[Student]) -> Collection:
+def collect(
+    folder: Path, lab: Lab | None, roster: Sequence[Student], mapping: Path | None = None
+) -> Collection:
     """Find what each student of the roster handed in for a lab.
 
-    The folder holds one folder, zip file or program for each student, called by the student's id or
-    name, alone or within a longer name as Canvas and Moodle make it. Raises `GradingError` if there
-    is no such folder.
+    The folder holds what a learning platform handed out, unpacked once, or a folder, archive or
+    program for each student, called by the student's id or name. `mapping` is a CSV file with the
+    columns `file` and `student` that says whose something is; `-` is nobody. What is in doubt is
+    nobody's. Without a lab no program is looked for. Raises `GradingError` if the folder or the
+    mapping can't be read.
     """
+    by_hand = ByHand(mapping, roster)
+    named = folder
+    folder, paths = _entries(folder, roster, by_hand)
+    names = [path.name for path in paths]
+    by_hand.check(names)
+    submitted = [path.name for path in paths if not _is_beside(path)]
+    known = about(folder, names)
+    owners = Owners(roster, submitted, known.people)
+    entries = [
+        replace(_entry(path, owners, by_hand), handed_in=_said(path.name, known))
+        for path in paths
+        if path.name not in _TABLES
+    ]
+    entries = _newest_attempts(_one_number_each(entries))
+    whose: dict[str, list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        for student in entry.owner.students if not entry.left_out else ():
+            whose[student.student].append(entry)
+    found = {who: _submission(its, lab) for who, its in whose.items()}
+    submissions = {who: submission for who, (submission, _) in found.items()}
+    rows = [row for entry in entries for row in _rows_of(entry, found)]
+    earlier = read_table(folder / COLLECTED)
+    rows += [row for row in earlier if row.state in ("in doubt", "left out")]
+    _remember(earlier, submissions, rows, roster)
+    if folder == named:  # a folder within it may be a submission, with a table of its own
+        _remember_times(earlier, submissions)
+    _doubts(rows, submissions)
+    rows += [
+        Row("nothing", "", each.student, each.name, why="nothing was found")
+        for each in roster
+        if each.student not in submissions
+    ]
+    return Collection(submissions, rows)
+
+
+# What lies in the folder
+
+
+def _entries(folder: Path, roster: Sequence[Student], by_hand: ByHand) -> tuple[Path, list[Path]]:
+    """What lies in the folder, or in the only folder in it that a platform made around it."""
+    top = folder
+    paths = first = _listed(folder)
+    for _ in range(_DEEPEST):
+        owners = Owners(roster, [path.name for path in paths if not _is_beside(path)])
+        if any(_is_known(path.name, owners, by_hand) for path in paths):
+            return folder, paths
+        if len(paths) != 1 or paths[0].is_symlink() or not paths[0].is_dir():
+            break
+        folder = paths[0]
+        paths = _listed(folder)
+    return top, first
+
+
+def _is_known(name: str, owners: Owners, by_hand: ByHand) -> bool:
+    """Whether a name is one that a platform gives, or somebody's."""
+    return (
+        name in _TABLES
+        or label_of(name) is not None
+        or by_hand.of(name) is not None
+        or bool(owners.of(name).students)
+    )
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether a file is no submission, but lies beside some."""
+    return path.suffix.casefold() in _NO_SUBMISSION and label_of(path.name) is None
+
+
+def _listed(folder: Path) -> list[Path]:
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        names = sorted(os.listdir(folder))
+    except NotADirectoryError as error:
+        raise GradingError(f"{folder} is a file: unpack it, and name the folder") from error
     except OSError as error:
         raise GradingError(f"the submissions can't be read: {error}") from error
-    whose: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
-    unmatched = []
+    return [folder / name for name in names if not name.startswith(".") and name not in SKIPPED]
+
+
+def _entry(path: Path, owners: Owners, by_hand: ByHand) -> _Entry:
+    label = label_of(path.name)
+    said = by_hand.of(path.name)
+    if said is not None:
+        if not said:
+            return _Entry(path, Owner(), label, "the mapping says that it is nobody's")
+        return _Entry(path, Owner(said, "the mapping"), label)
+    owner = owners.of(path.name)
+    beside = not owner.students and _is_beside(path)
+    return _Entry(path, owner, label, "it is no submission" if beside else "")
+
+
+def _one_number_each(entries: Sequence[_Entry]) -> list[_Entry]:
+    """Doubt names that a platform has two numbers for: those are two people, and one is unknown."""
+    numbers: dict[tuple[str, str], set[str]] = defaultdict(set)
     for entry in entries:
-        if entry.name.startswith(".") or entry.name in _NO_PROGRAM:
-            continue
-        found = owners(entry.name, roster)
-        if len(found) == 1:
-            whose[found[0].student].append(entry)
-        else:
-            unmatched.append(_plain(entry.name))
-    submissions = {who: _submission(entries, lab) for who, entries in whose.items()}
-    return Collection(submissions, unmatched)
+        if entry.owner.by_name and entry.label is not None and entry.label.number:
+            key = (entry.label.platform, entry.owner.students[0].student)
+            numbers[key].add(entry.label.number)
+    settled = []
+    for entry in entries:
+        if entry.owner.by_name and entry.label is not None:
+            key = (entry.label.platform, entry.owner.students[0].student)
+            if len(numbers[key]) > 1:
+                them = " and ".join(sorted(numbers[key]))
+                why = f"{key[0]} has two of this name, by the numbers {them}; the roster has one"
+                entry = replace(entry, owner=Owner(why=why, may_be=entry.owner.students))
+        settled.append(entry)
+    return settled
 
 
-def owners(name: str, roster: Sequence[Student]) -> list[Student]:
-    """The students that a file or folder name may belong to: by id, else by name."""
-    exact = [student for student in roster if name in (student.student, f"{student.student}.zip")]
-    if exact:
-        return exact
-    words = _words(name)
-    by_id = [student for student in roster if _within(_words(student.student), words)]
-    if len(by_id) > 1:  # "ann" and "ann lee" in "ann lee": the longer one
-        longest = max(len(_words(student.student)) for student in by_id)
-        by_id = [student for student in by_id if len(_words(student.student)) == longest]
-    if by_id:
-        return by_id
-    joined = "".join(words)
+def _newest_attempts(entries: Sequence[_Entry]) -> list[_Entry]:
+    """Pass over earlier attempts, where a platform says when each was handed in."""
+    newest: dict[str, str] = {}
+    for entry in entries:
+        if entry.label is not None and entry.label.moment:
+            for student in entry.owner.students:
+                moment = max(entry.label.moment, newest.get(student.student, ""))
+                newest[student.student] = moment
     return [
-        student
-        for student in roster
-        if (parts := _words(student.name))
-        and (_within(parts, words) or _starts(joined, parts, words))
+        replace(entry, left_out="an earlier attempt")
+        if entry.label is not None
+        and entry.label.moment
+        and entry.owner.students
+        and all(newest[each.student] > entry.label.moment for each in entry.owner.students)
+        else entry
+        for entry in entries
     ]
 
 
-def _words(name: str) -> list[str]:
-    plain = unicodedata.normalize("NFKC", name).casefold()
-    return re.findall(r"[^\W_]+", re.sub(r"\.(zip|py|txt)$", "", plain))
-
-
-def _within(part: list[str], whole: list[str]) -> bool:
-    """Whether the words of one name stand side by side in another."""
-    size = len(part)
-    return bool(part) and any(whole[i : i + size] == part for i in range(len(whole) - size + 1))
-
-
-def _starts(joined: str, parts: list[str], words: list[str]) -> bool:
-    """Whether the first word is a name run together, last name first: `doejane_1234_server.py`."""
-    return bool(words) and words[0] in ("".join([parts[-1], *parts[:-1]]), "".join(parts))
-
-
-def _submission(entries: list[os.DirEntry[str]], lab: Lab) -> Submission:
-    notes: list[str] = []
-    search = _Search(notes)
-    found: list[_File] = []
-    try:
-        for entry in entries:
-            found += _files_of(entry, search)
-        programs = {}
-        for name in lab.programs:
-            chosen = _choose(name, found, lab, notes)
-            if chosen is not None:
-                programs[name] = _read(chosen)
-    except _Unreadable as error:
-        return Submission(notes=tuple(notes), problem=str(error))
-    if not programs:
-        wanted = " or ".join(lab.programs)
-        return Submission(notes=tuple(notes), problem=f"there is no {wanted} in it")
-    notes += [f"{name} is missing" for name in lab.programs if name not in programs]
-    return Submission(programs, tuple(notes))
-
-
-def _read(file: _File) -> bytes:
-    content = _guarded(file.read, file.path)
-    if len(content) > LARGEST:
-        raise _Unreadable(f"{_plain(file.path)} is larger than {size_text(LARGEST)}: no program")
-    return content
-
-
-def _guarded(read: Callable[[], bytes], path: PurePosixPath) -> bytes:
-    """Read what may be broken on purpose, in any way: of that, libraries raise all kinds."""
-    try:
-        return read()
-    except NotImplementedError as error:  # a RuntimeError, too
-        raise _Unreadable(f"{_plain(path)} can't be read: {_plain(error)}") from error
-    except RuntimeError as error:  # zipfile's word for a member that needs a password
-        raise _Unreadable(f"{_plain(path)} is encrypted: ask for it without") from error
-    except Exception as error:
-        raise _Unreadable(f"{_plain(path)} can't be read: {_plain(error)}") from error
-
-
-def _plain(text: object) -> str:
-    """A name from outside, fit to be printed."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))[:200]
-
-
-# Files, wherever they are
-
-
-def _files_of(entry: os.DirEntry[str], search: _Search) -> Iterator[_File]:
-    if entry.is_symlink():
-        search.notes.append(f"{_plain(entry.name)} is a symbolic link, and was not followed")
-    elif entry.is_dir(follow_symlinks=False):
-        yield from _files_below(Path(entry.path), search)
-    elif entry.is_file(follow_symlinks=False):
-        yield from _file_or_zip(Path(entry.path), PurePosixPath(entry.name), search)
-
-
-def _files_below(folder: Path, search: _Search) -> Iterator[_File]:
-    waiting = [folder]
-    while waiting:  # a list, for folders may lie deeper than calls can
-        where = waiting.pop()
+def _said(name: str, known: About) -> HandedIn:
+    """When something was handed in, as its platform says in a file of its own or in its name."""
+    label = label_of(name)
+    if label is None:
+        return UNKNOWN
+    begins = name.partition(label.moment)[0] + label.moment if label.moment else name
+    if begins in known.times:
+        return known.times[begins]
+    if label.moment:
         try:
-            entries = sorted(os.scandir(where), key=lambda entry: entry.name)
-        except OSError:  # not ours to read, or too deep for a path
-            continue
-        for entry in entries:
-            search.count()
-            path = Path(entry.path)
-            inside = PurePosixPath(path.relative_to(folder).as_posix())
-            if entry.is_symlink():
-                search.notes.append(f"{_plain(inside)} is a symbolic link, and was not followed")
-            elif not entry.is_dir(follow_symlinks=False):
-                yield from _file_or_zip(path, inside, search)
-            elif entry.name not in _NO_PROGRAM:
-                waiting.append(path)
+            at = read_time(label.moment.replace("_", " "))
+            return HandedIn(at, f"{label.platform}: its name")
+        except ValueError:
+            return UNKNOWN
+    return HandedIn(said_late=label.platform if label.late else "")
 
 
-def _file_or_zip(path: Path, inside: PurePosixPath, search: _Search) -> Iterator[_File]:
-    if inside.suffix.casefold() == ".zip":
-        yield from _members(path, search)
-    elif inside.suffix.casefold() in (".py", ".txt"):
-        yield _File(inside, lambda: _read_file(path))
+# What is in it
 
 
-def _read_file(path: Path) -> bytes:
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError("it is no plain file")
-        return file.read(LARGEST + 1)
+@dataclass(frozen=True)
+class _Taken:
+    """A file that was taken for a program."""
+
+    program: str
+    file: str
 
 
-def _members(
-    file: Path | io.BytesIO, search: _Search, within: PurePosixPath | None = None
-) -> Iterator[_File]:
-    """The members of a zip file, by what the archive says they are called: none is unpacked."""
-    name = file.name if isinstance(file, Path) else str(within)
-    if isinstance(file, Path) and not stat.S_ISREG(file.lstat().st_mode):
-        raise _Unreadable(f"{_plain(name)} is no plain file")
+def _submission(entries: Sequence[_Entry], lab: Lab | None) -> tuple[Submission, list[_Taken]]:
+    search = Search()
+    files: list[File] = []
+    taken: list[_Taken] = []
+    programs: dict[str, bytes] = {}
+    said = [entry.handed_in for entry in entries]
     try:
-        if _list_size(file) > LARGEST_LIST:
-            raise _Unreadable(f"{_plain(name)} has more than {MOST_FILES} files")
-        archive = zipfile.ZipFile(file)
-        members = archive.infolist()
-    except _Unreadable:
-        raise
-    except Exception as error:  # it may be broken on purpose: libraries raise all kinds
-        raise _Unreadable(f"{_plain(name)} is no readable zip file: {_plain(error)}") from error
-    search.count(len(members))
-    for member in members:
-        path = PurePosixPath(member.filename.replace("\\", "/"))
-        if member.is_dir() or _NO_PROGRAM & set(path.parts):
+        for entry in entries:
+            if entry.label is not None and entry.label.about:
+                search.others.append(f"{entry.label.platform}'s own text on it")
+                continue
+            name = entry.label.file if entry.label is not None else ""
+            files += files_of(entry.path, name, search)
+        for name in lab.programs if lab is not None else ():
+            assert lab is not None
+            chosen = choose(name, files, lab, search.notes)
+            if chosen is not None:
+                programs[name] = read_program(chosen)
+                taken.append(_Taken(name, chosen.shown))
+                said.append(chosen.changed)
+    except Unreadable as error:
+        return Submission(notes=tuple(search.notes), problem=str(error)), []
+    if lab is None:
+        return Submission(notes=tuple(search.notes)), []
+    if not programs:
+        why = reason_without(lab, files, search)
+        return Submission({}, tuple(search.notes), why, _newest(said)), []
+    search.notes += [f"{name} is missing" for name in lab.programs if name not in programs]
+    return Submission(programs, tuple(search.notes), handed_in=_newest(said)), taken
+
+
+def _newest(times: Sequence[HandedIn]) -> HandedIn:
+    """The last time that a platform says; without any, the last of the files' own."""
+    sure = [each for each in times if each.is_sure]
+    with_time = [(each.at, each) for each in sure or times if each.at is not None]
+    found = max(with_time, key=lambda each: each[0])[1] if with_time else UNKNOWN
+    late = "" if sure else next((each.said_late for each in times if each.said_late), "")
+    return replace(found, said_late=late)
+
+
+def _rows_of(entry: _Entry, found: dict[str, tuple[Submission, list[_Taken]]]) -> Iterable[Row]:
+    """The lines of the table on an entry: one for each student who got it."""
+    if entry.left_out:
+        for student in entry.owner.students or (Student(""),):
+            yield Row("left out", entry.shown, student.student, student.name, why=entry.left_out)
+        return
+    if not entry.owner.students:
+        may_be = [each.student for each in entry.owner.may_be]
+        may_be += [ANYBODY] if entry.owner.or_anybody else []
+        yield Row("in doubt", entry.shown, why=entry.owner.why, may_be="\n".join(may_be))
+    for student in entry.owner.students:
+        submission, taken = found[student.student]
+        here = [each for each in taken if _is_in(each.file, entry.path.name)]
+        program = ", ".join(map(_taken_text, here))
+        yield Row(
+            "no program" if submission.problem else "taken",
+            entry.shown,
+            student.student,
+            student.name,
+            program,
+            submission.problem or entry.owner.why,
+            "; ".join(submission.notes),
+            handed_in=shown(submission.handed_in.at) if submission.handed_in.at else "",
+            handed_in_from=submission.handed_in.source,
+            said_late=submission.handed_in.said_late,
+        )
+
+
+def _taken_text(taken: _Taken) -> str:
+    same = taken.file.rpartition("/")[2] == taken.program
+    return plain(taken.file) if same else f"{plain(taken.file)} for {taken.program}"
+
+
+def _is_in(file: str, entry: str) -> bool:
+    return file == entry or file.startswith(f"{entry}/")
+
+
+# What is open
+
+
+def _remember(
+    earlier: Sequence[Row],
+    submissions: dict[str, Submission],
+    rows: list[Row],
+    roster: Sequence[Student],
+) -> None:
+    """Bring in what an earlier collection says of a folder that it laid."""
+    here = {each.student for each in roster}
+    for row in earlier:
+        if row.student not in here:
             continue
-        if stat.S_ISLNK(member.external_attr >> 16):
-            search.notes.append(f"{_plain(path)} is a symbolic link, and was not followed")
-        elif path.suffix.casefold() in (".py", ".txt"):
-            yield _File(path, partial(_read_member, archive, member, LARGEST))
-        elif path.suffix.casefold() == ".zip" and within is None:
-            inner = _guarded(partial(_read_member, archive, member, search.room), path)
-            if len(inner) > search.room:
-                raise _Unreadable(f"the zip files in {_plain(name)} are larger than any program")
-            search.room -= len(inner)  # each is kept until one of its members is chosen
-            yield from _members(io.BytesIO(inner), search, path)
+        known = submissions.get(row.student)
+        if row.state == "no program" and known is None:
+            submissions[row.student] = Submission(problem=row.why)
+            rows.append(row)
+        elif row.state == "taken" and row.notes and known is not None:
+            notes = tuple(dict.fromkeys((*known.notes, *row.notes.split("; "))))
+            submissions[row.student] = replace(known, notes=notes)
 
 
-def _list_size(file: Path | io.BytesIO) -> int:
-    """How long a zip file says that its list of members is, in bytes; the most, if it says several.
+def _remember_times(earlier: Sequence[Row], submissions: dict[str, Submission]) -> None:
+    """Bring in when work was handed in that an earlier collection laid out: copies are new."""
+    said: dict[str, list[HandedIn]] = defaultdict(list)
+    for row in earlier:
+        if row.state in ("taken", "no program"):
+            try:
+                at = read_time(row.handed_in) if row.handed_in else None
+            except ValueError as error:
+                raise GradingError(
+                    f"{COLLECTED}, {row.student}: {row.handed_in!r} is no time: {error}"
+                ) from error
+            said[row.student].append(HandedIn(at, row.handed_in_from, row.said_late))
+    for who, times in said.items():
+        if who in submissions:
+            submissions[who] = replace(submissions[who], handed_in=_newest(times))
 
-    It stands in the record at its end (APPNOTE.TXT, section 4.3.16), behind which is a comment.
+
+def _doubts(rows: Sequence[Row], submissions: dict[str, Submission]) -> None:
+    """Tell students' submissions of what may be theirs, so that nobody of them is a zero."""
+    for row in rows:
+        may_be = set(row.may_be.split("\n")) - {"", ANYBODY} if row.state == "in doubt" else set()
+        for who in sorted(may_be):
+            # A student reads this, so that it names nobody else.
+            said = f"{row.file} may be theirs, and was not taken: it is open whose it is"
+            known = submissions.get(who)
+            if known is None or (known.problem and not known.programs):
+                problem = f"{known.problem}; {said}" if known is not None else said
+                submissions[who] = Submission(problem=problem)
+            else:
+                submissions[who] = replace(known, notes=(*known.notes, said))
+
+
+# The class's folder
+
+
+def lay_out(collection: Collection, lab: Lab, folder: Path) -> int:
+    """Lay the programs of a class into a folder of their own; returns of how many students.
+
+    Each lies in `STUDENT/LAB/`, the student's folder named by `file_name`. `collected.csv` beside
+    them has the table: who got which file and why, and what is in doubt, which grading reads, too.
+    Raises `GradingError` if the folder is not empty or can't be written.
     """
-    most = 2**16 + 22
-    if isinstance(file, Path):
-        with file.open("rb") as opened:
-            opened.seek(max(0, opened.seek(0, os.SEEK_END) - most))
-            tail = opened.read(most)
-    else:
-        tail = bytes(file.getbuffer()[-most:])
-    sizes = [tail[found.start() + 12 : found.start() + 16] for found in _END.finditer(tail)]
-    return max((int.from_bytes(size, "little") for size in sizes), default=0)
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
-    with archive.open(member) as file:
-        return file.read(most + 1)
-
-
-_END = re.compile(rb"PK\x05\x06")
-
-
-# Which file is the program
-
-
-def _choose(name: str, files: list[_File], lab: Lab, notes: list[str]) -> _File | None:
-    """The file that is most like the program `name`; None if none is.
-
-    Raises `_Unreadable` where two of them have an equal claim and other contents.
-    """
-    ranked = [
-        (rank, file.path.as_posix(), file)
-        for file in files
-        if (rank := _rank(name, file.path, lab)) is not None
-    ]
-    ranked.sort(key=lambda each: each[:2])  # a zip file may have two of the very same name
-    if not ranked and len(files) == 1 and files[0].path.suffix.casefold() == ".py":
-        ranked = [((0,), files[0].path.as_posix(), files[0])]
-    if not ranked:
-        return None
-    best, _, chosen = ranked[0]
-    content = _read(chosen)
-    for rank, _, other in ranked[1:]:
-        if rank == best and _read(other) != content:
-            raise _Unreadable(
-                f"there are two of {name}: {_plain(chosen.path)} and {_plain(other.path)}"
-            )
-    if chosen.path.name != name:
-        notes.append(f"{_plain(chosen.path.name)} was taken for {name}")
-    return chosen
-
-
-def _rank(name: str, path: PurePosixPath, lab: Lab) -> tuple[int, ...] | None:
-    """How well a file fits, the least best; None for not at all.
-
-    In the lab's own folder before any other place; its very name before a copy's; of copies the
-    one with the highest number; then the one that lies least deep.
-    """
-    stem = re.escape(name.removesuffix(".py"))
-    if path.name.startswith("._") or (_labs_of(path) and lab.name not in path.parts):
-        return None
-    copy = rf"(?:.*[\W_])?{stem}[ _-]*(?:\(([0-9]{{1,9}})\)|copy|-?([0-9]{{1,9}}))?\.py(?:\.txt)?"
-    if path.name == name:
-        how, number = 0, 0
-    elif found := re.fullmatch(copy, path.name, re.IGNORECASE):
-        how, number = 1, int(found[1] or found[2] or 0)
-    else:
-        return None
-    return (lab.name not in path.parts, how, -number, len(path.parts))
-
-
-def _labs_of(path: PurePosixPath) -> list[str]:
-    """The folders in a path that are called like a lab of the course."""
-    return [part for part in path.parts[:-1] if re.fullmatch(r"\d\d_[a-z_]+", part)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise GradingError(f"{folder} is not empty: name a new folder with --out")
+        count = 0
+        for who, submission in collection.submissions.items():
+            if submission.programs:
+                place = folder / file_name(who) / lab.name
+                place.mkdir(parents=True)
+                for name, content in submission.programs.items():
+                    (place / name).write_bytes(content)
+                count += 1
+    except StreamlabError:
+        raise
+    except OSError as error:
+        raise GradingError(f"{folder} can't be written: {reason_of(error)}") from error
+    write_table(collection.rows, folder / COLLECTED)
+    return count

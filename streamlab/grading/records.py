@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from streamlab.results import CheckResult
+from streamlab.labs.results import CheckResult
 
 MarkOutcome = Literal["graded", "not_attempted", "missing", "could_not_run", "grader_fault"]
 """`missing`: nothing was handed in. `not_attempted`: the programs are still the stubs.
@@ -27,6 +27,49 @@ class Student:
 
 
 @dataclass(frozen=True)
+class Lateness:
+    """When a student handed in, measured by the deadline, and what that costs."""
+
+    due: str
+    """With its zone, and a word where that is this machine's."""
+    rule: str
+    """What is taken off, in words."""
+    handed_in: str = ""
+    """With its zone; empty where nothing says it."""
+    handed_in_from: str = ""
+    """What says when it was handed in."""
+    days: int | None = None
+    """How many days have begun since the deadline; None where that is not known."""
+    penalty: float = 0.0
+    """The points that are taken off."""
+    points_before: float = 0.0
+    """The points without that."""
+    unknown: str = ""
+    """Why `days` is not known, where something was handed in."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Points that an instructor gave by hand."""
+
+    check: str
+    """Empty for the whole lab."""
+    before: float | None
+    """The points without it; None where there were none to enter."""
+    points: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comment:
+    """What an instructor wrote to a student, or to all who have a cause."""
+
+    text: str
+    check: str = ""
+    cause: str = ""
+
+
+@dataclass(frozen=True)
 class Mark:
     """What became of one student's submission."""
 
@@ -35,6 +78,7 @@ class Mark:
     lab: str
     """The lab's folder name, such as `02_chunked_loop`."""
     points: float
+    """What is entered: late days are taken off."""
     max_points: float
     outcome: MarkOutcome
     detail: str = ""
@@ -45,6 +89,23 @@ class Mark:
     """SHA-256 of the programs that were graded, in hex; empty if there were none."""
     seconds: float = 0.0
     """How long the checks took."""
+    late: Lateness | None = None
+    """Set where the class was graded with a deadline."""
+    by_hand: tuple[Correction, ...] = ()
+    """Points that were given by hand; they are in `points` and `results` already."""
+    comments: tuple[Comment, ...] = ()
+
+
+def outcome_of(results: Sequence[CheckResult]) -> MarkOutcome:
+    """What became of a submission whose checks came to these results."""
+    outcomes = {result.outcome for result in results}
+    if "grader_fault" in outcomes:
+        return "grader_fault"
+    if outcomes == {"not_attempted"}:
+        return "not_attempted"
+    if outcomes <= {"could_not_run", "not_attempted"}:
+        return "could_not_run"
+    return "graded"
 
 
 @dataclass(frozen=True)
@@ -85,15 +146,20 @@ def from_lines(lines: Iterable[str]) -> dict[Key, Stored]:
             continue
         stored = found.setdefault(key, Stored())
         stored.results[result.check] = result
-        if alone:
-            stored.alone.add(result.check)
+        (stored.alone.add if alone else stored.alone.discard)(result.check)
     return found
 
 
-def marks_as_json(marks: Iterable[Mark], students: Iterable[Student]) -> str:
-    """All marks and the roster, as `marks.json` keeps them for an export."""
+def marks_as_json(
+    marks: Iterable[Mark], students: Iterable[Student], checked: Iterable[Mark] = ()
+) -> str:
+    """All marks and the roster, as `marks.json` keeps them for an export.
+
+    `checked` are the marks as the checks alone gave them, for when a part is graded again.
+    """
     everything = {
         "marks": [asdict(mark) for mark in marks],
+        "checked": [asdict(mark) for mark in checked],
         "roster": [asdict(s) for s in students],
     }
     return json.dumps(everything, ensure_ascii=False, indent=1) + "\n"
@@ -102,8 +168,23 @@ def marks_as_json(marks: Iterable[Mark], students: Iterable[Student]) -> str:
 def marks_from_json(text: str) -> tuple[list[Mark], list[Student]]:
     """The marks and the roster that `marks_as_json` wrote; `ValueError` or `TypeError` if not."""
     everything = json.loads(text)
-    marks = [
-        Mark(**{**fields, "results": tuple(CheckResult(**each) for each in fields["results"])})
-        for fields in everything["marks"]
-    ]
+    marks = [_mark(fields) for fields in everything["marks"]]
     return marks, [Student(**fields) for fields in everything["roster"]]
+
+
+def checked_from_json(text: str) -> list[Mark]:
+    """The marks as the checks alone gave them; raises as `marks_from_json` does."""
+    everything = json.loads(text)
+    return [_mark(fields) for fields in everything.get("checked") or everything["marks"]]
+
+
+def _mark(fields: dict[str, Any]) -> Mark:
+    late = fields.get("late")
+    results = tuple(CheckResult(**each) for each in fields["results"])
+    parts = {
+        "results": results,
+        "late": late and Lateness(**late),
+        "by_hand": tuple(Correction(**each) for each in fields.get("by_hand", ())),
+        "comments": tuple(Comment(**each) for each in fields.get("comments", ())),
+    }
+    return Mark(**{**fields, **parts})

@@ -9,28 +9,44 @@ from __future__ import annotations
 import csv
 import io
 import statistics
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from streamlab.grading.records import Mark
+from streamlab import __version__
+from streamlab.grading.likeness import Likeness
+from streamlab.grading.names import letters
+from streamlab.grading.records import Comment, Mark
 from streamlab.grading.text import (
     cell,
     file_name,
+    given_text,
+    late_text,
     number,
     one_line,
     points_of,
     visible,
     write_text,
 )
-from streamlab.labs import Lab
-from streamlab.results import CheckResult
+from streamlab.grading.times import shown
+from streamlab.labs.manifest import Lab
+from streamlab.labs.results import VERSION, CheckResult
+
+COURSE = "Pour the River Through a Cup"
 
 COLUMNS = ("student", "name", "lab", "points", "max_points", "outcome", "detail")
 """The headings of `gradebook.csv`."""
+LATE_COLUMNS = (
+    *("due", "handed_in", "handed_in_from", "days_late", "penalty", "points_before_penalty"),
+)
+"""The headings that follow where the class was graded with a deadline."""
+HAND_COLUMNS = ("by_hand", "comment")
+"""The headings that follow where something was given or written by hand."""
 
 MANY = 12
 """Of more students than that, a list on the class page is folded."""
@@ -51,17 +67,20 @@ SIGNS = {"not_attempted": "stub", "could_not_run": "stop", "grader_fault": "faul
 # The gradebook
 
 
-def write_gradebook(marks: Iterable[Mark], path: Path) -> None:
+def write_gradebook(marks: Iterable[Mark], path: Path, *, late: bool = False) -> None:
     """Write `gradebook.csv`: one row for each mark, in their order, in UTF-8.
 
-    The form is RFC 4180: CR LF, quotes where needed. A cell that a spreadsheet would take for a
-    formula begins with an apostrophe; a text is one line without control characters. Points are
-    numbers, and empty where a mark is nobody's zero (see `points_of`). Written whole or not at all;
-    raises `ReportError` if it can't be.
+    The form is RFC 4180: CR LF, quotes where needed; a byte order mark for Excel. A cell that a
+    spreadsheet would take for a formula begins with an apostrophe; a text is one line without
+    control characters. Points are numbers, and empty where a mark is nobody's zero (see
+    `points_of`). With `late` it has `LATE_COLUMNS`, too, and `HAND_COLUMNS` where something was
+    given or written by hand. Written whole or not at all; raises `ReportError` if it can't be.
     """
+    marks = list(marks)
+    hand = any(mark.by_hand or mark.comments for mark in marks)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\r\n")
-    table.writerow(COLUMNS)
+    table.writerow(COLUMNS + (LATE_COLUMNS if late else ()) + (HAND_COLUMNS if hand else ()))
     for mark in marks:
         points = points_of(mark)
         table.writerow(
@@ -73,9 +92,31 @@ def write_gradebook(marks: Iterable[Mark], path: Path) -> None:
                 number(mark.max_points),
                 mark.outcome,
                 cell(mark.detail),
+                *(_late_cells(mark) if late else ()),
+                *(_hand_cells(mark) if hand else ()),
             ]
         )
-    write_text(path, text.getvalue())
+    write_text(path, "\ufeff" + text.getvalue())
+
+
+def _late_cells(mark: Mark) -> list[str]:
+    late = mark.late
+    if late is None:
+        return [""] * len(LATE_COLUMNS)
+    open_ = points_of(mark) is None
+    return [
+        cell(late.due),
+        cell(late.handed_in),
+        cell("; ".join(filter(None, (late.handed_in_from, late.unknown)))),
+        "" if late.days is None else str(late.days),
+        "" if open_ else number(late.penalty),
+        "" if open_ else number(late.points_before),
+    ]
+
+
+def _hand_cells(mark: Mark) -> list[str]:
+    given = [f"{each.check or 'the whole lab'}: {given_text(each)}" for each in mark.by_hand]
+    return [cell("; ".join(given)), cell("; ".join(each.text for each in mark.comments))]
 
 
 # A student's page
@@ -96,8 +137,11 @@ def write_feedback(lab: Lab, mark: Mark, folder: Path, *, show_seed: bool = Fals
         mark=mark,
         points=points_of(mark),
         rows=rows,
-        stories=_stories(rows),
+        summaries=_stories(rows),
         passed=sum(row.result.outcome == "passed" for row in rows),
+        by_hand=[(_title(lab, each.check), given_text(each)) for each in mark.by_hand],
+        corrected={each.check for each in mark.by_hand},
+        comments=[(_about(lab, each), each.text) for each in mark.comments],
         seed=seeds.pop() if show_seed and len(seeds) == 1 else None,
     )
     write_text(path, text)
@@ -175,26 +219,47 @@ def _stories(rows: Iterable[_Row]) -> list[_Story]:
 
 
 def _title(lab: Lab, check: str) -> str:
+    if not check:
+        return "The whole lab"
     return next((each.title for each in lab.checks if each.id == check), check)
 
 
+def _about(lab: Lab, comment: Comment) -> str:
+    """What a comment speaks of; empty for the whole lab."""
+    return _title(lab, comment.check) if comment.check else lab.cause_text(comment.cause)
+
+
 # The class
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a class page tells beside the marks."""
+
+    unmatched: Collection[str] = ()
+    """The submissions that belong to nobody on the roster."""
+    in_doubt: Collection[str] = ()
+    """The submissions of which it is open whose they are."""
+    alike: Iterable[Likeness] = ()
+    """Who has the same program."""
+    checks: str = ""
+    """The hash of the checks that were run."""
 
 
 def write_class_page(
     lab: Lab,
     marks: Iterable[Mark],
     path: Path,
-    unmatched: Collection[str] = (),
+    beside: Beside | None = None,
     *,
     feedback: str = "feedback",
 ) -> None:
     """Write the instructor's page on a class.
 
-    `unmatched` names the submissions that belong to nobody on the roster. `feedback` is the folder
-    of the students' pages, as seen from the page; with an empty text there are no links. Raises
-    `ReportError` if the page can't be written.
+    `feedback` is the folder of the students' pages, as seen from the page; with an empty text there
+    are no links. Raises `ReportError` if the page can't be written.
     """
+    beside = beside or Beside()
     everybody = sorted(marks, key=_by_points)
     settled = [mark for mark in everybody if points_of(mark) is not None]
     points = [mark.points for mark in settled]
@@ -202,6 +267,11 @@ def write_class_page(
     page = _templates().get_template("class.html")
     text = page.render(
         lab=lab,
+        course=COURSE,
+        written=shown(datetime.now().astimezone()),
+        version=f"streamlab {__version__}, checks {VERSION}"
+        + (beside.checks and f" ({beside.checks[:12]})"),
+        namesakes=_namesakes(everybody),
         feedback=feedback,
         count=len(everybody),
         settled=len(settled),
@@ -217,9 +287,47 @@ def write_class_page(
         stopped=_with(lab, everybody, "could_not_run"),
         stubs=_with(lab, everybody, "not_attempted"),
         missing=_with(lab, everybody, "missing"),
-        unmatched=sorted(unmatched),
+        by_hand=[
+            (mark, [f"{_title(lab, each.check)}: {given_text(each)}" for each in mark.by_hand])
+            for mark in everybody
+            if mark.by_hand
+        ],
+        deadline=next((mark.late for mark in everybody if mark.late), None),
+        late=[(mark, [late_text(mark)]) for mark in everybody if mark.late and mark.late.days],
+        undated=[
+            (mark, [f"{mark.late.unknown}: say it in a file for --times"])
+            for mark in everybody
+            if mark.late and mark.late.unknown
+        ],
+        unmatched=sorted(beside.unmatched),
+        in_doubt=sorted(beside.in_doubt),
+        alike=_alike(everybody, beside.alike),
     )
     write_text(path, text)
+
+
+def _namesakes(marks: Iterable[Mark]) -> dict[str, int]:
+    """How many have one name, by id; those alone with theirs are left out."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for mark in marks:
+        if name := letters(mark.name):
+            by_name[name].append(mark.student)
+    return {who: len(them) for them in by_name.values() if len(them) > 1 for who in them}
+
+
+def _alike(
+    marks: Iterable[Mark], alike: Iterable[Likeness]
+) -> list[tuple[Mark, str, list[Mark], str]]:
+    """Who has the same program as whom: a student, the words, the others, and the program."""
+    by_id = {mark.student: mark for mark in marks}
+    found = []
+    for each in alike:
+        first, *others = (by_id[who] for who in each.students if who in by_id)
+        words, share = "the same program as", ""
+        if each.share < 1:
+            words, share = "nearly the same program as", f", {100 * each.share:.0f} % alike"
+        found.append((first, words, others, f"{each.program}{share}"))
+    return found
 
 
 def _by_points(mark: Mark) -> tuple[float, str, str]:
@@ -354,6 +462,6 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    environment.filters.update(line=one_line, number=number)
+    environment.filters.update(line=one_line, number=number, late=late_text)
     environment.globals.update(file_name=file_name, MANY=MANY)
     return environment

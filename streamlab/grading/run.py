@@ -12,24 +12,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from streamlab import labs, sandbox
 from streamlab.grading import reports
-from streamlab.grading.collect import Collection, Submission, collect, read_roster
+from streamlab.grading.adjust import read_adjustments
+from streamlab.grading.again import Selection, selection
+from streamlab.grading.collect import Collection, Submission, collect
+from streamlab.grading.collected import COLLECTED, check_report, write_table
+from streamlab.grading.likeness import likenesses
 from streamlab.grading.records import (
     Key,
     Mark,
-    MarkOutcome,
     Stored,
     Student,
     from_lines,
     marks_as_json,
     marks_from_json,
+    outcome_of,
     to_line,
 )
+from streamlab.grading.roster import read_roster
 from streamlab.grading.task import Graded, GradingError, Task, archive_of, checks_of, grade
 from streamlab.grading.text import write_text
-from streamlab.labs import Lab
-from streamlab.results import VERSION, CheckResult
+from streamlab.grading.times import Deadline
+from streamlab.labs import runner
+from streamlab.labs.manifest import Lab
+from streamlab.labs.results import VERSION, CheckResult
+from streamlab.process import sandbox
 
 MARKS = "marks.json"
 """In a report: what an export needs of it."""
@@ -57,51 +64,87 @@ class ClassReport:
 
     marks: list[Mark]
     unmatched: list[str]
-    """Names in the folder of submissions that belong to nobody on the roster."""
+    """What lies in the folder of submissions and belongs to nobody, each with the reason."""
     graded: int
     """How many submissions this run has checked; the others were known from an earlier one."""
+    left: list[str]
+    """By id, who has a new submission that was not graded, because a part was graded again."""
+
+
+@dataclass(frozen=True)
+class ClassWork:
+    """What a class handed in for a lab, and how it is to be graded."""
+
+    submissions: Path
+    """The folder of what was handed in."""
+    lab: Lab
+    roster: Path
+    """The CSV file of the class."""
+    report: Path
+    """The folder to write into. If it has the results of an interrupted run of the same lab, the
+    run continues."""
+    mapping: Path | None = None
+    """A CSV file that says whose a submission is: see `collect`."""
+    seed: int | None = None
+    """None: that of the interrupted run, or else a new one."""
+    unsafe: bool = False
+    """Whether programs run without a sandbox."""
+    show_seed: bool = False
+    """Whether the seed stands on the students' pages."""
+    deadline: Deadline | None = None
+    """With one, what is late costs points."""
+    times: Path | None = None
+    """A CSV file that says when students handed in, where their platform does not: see
+    `times_of_table`."""
+    only_students: Sequence[str] = ()
+    """Ids: these are graded again in a report that is finished, and nobody else."""
+    only_checks: Sequence[str] = ()
+    """Ids: these are run again, and no others."""
 
 
 def grade_class(
-    submissions: Path,
-    lab: Lab,
-    roster: Path,
-    report: Path,
-    *,
-    jobs: int = 1,
-    seed: int | None = None,
-    scheduler: str = "",
-    unsafe: bool = False,
-    show_seed: bool = False,
-    told: Told | None = None,
+    work: ClassWork, *, jobs: int = 1, scheduler: str = "", told: Told | None = None
 ) -> ClassReport:
-    """Grade what a class handed in for a lab, and write gradebook, feedback and class page.
+    """Grade what a class handed in, and write gradebook, feedback and class page.
 
-    `report` is a folder to write into; with the results of an interrupted run of the same lab, the
-    run continues. `jobs` submissions are checked at once here, or as many as the workers of the
-    dask scheduler at `scheduler` take. `show_seed` puts the seed on the
-    students' pages. Raises `GradingError` where it can't be done, before anything ran.
+    `jobs` submissions are checked at once here, or as many as the workers of the dask scheduler at
+    `scheduler` take. What `by_hand.csv` in the report gives counts. Raises `GradingError` where it
+    can't be done, before anything ran.
     """
-    if not unsafe and not scheduler and (reason := sandbox.why_not()):
+    lab, report = work.lab, work.report
+    if not work.unsafe and not scheduler and (reason := sandbox.unavailable_reason()):
         raise GradingError(
             f"no submission can be graded safely here: {reason}. "
             "With --unsafe they run as you, and can read and change all that you can"
         )
-    students = read_roster(roster)
-    collection = collect(submissions, lab, students)
+    students = read_roster(work.roster)
+    collection = collect(work.submissions, lab, students, work.mapping)
+    adjustments = read_adjustments(report, lab, students, work.roster, work.deadline, work.times)
     archive = archive_of(lab)
     with _report_folder(report):
-        seed = _settled_seed(report, lab, checks_of(archive), seed)
-        run = _Run(lab, archive, seed, not unsafe, report, collection)
+        check_report(report, students)
+        seed = _settled_seed(work, checks_of(archive))
+        again = selection(report / MARKS, lab, students, work.only_students, work.only_checks)
+        run = _Run(work, archive, seed, collection, again)
         workers = _dask_workers(scheduler) if scheduler else _LocalWorkers(jobs)
         graded = run.grade(students, workers, told)
-        marks = [run.mark(student) for student in students]
-        write_text(report / MARKS, marks_as_json(marks, students))
-        reports.write_gradebook(marks, report / "gradebook.csv")
+        checked = [run.mark(student) for student in students]
+        marks = adjustments.adjusted(checked, collection)
+        checked = [replace(one, late=mark.late) for one, mark in zip(checked, marks, strict=True)]
+        write_text(report / MARKS, marks_as_json(marks, students, checked))
+        write_table(collection.rows, report / COLLECTED)
+        reports.write_gradebook(marks, report / "gradebook.csv", late=work.deadline is not None)
         for mark in marks:
-            reports.write_feedback(lab, mark, report / "feedback", show_seed=show_seed)
-        reports.write_class_page(lab, marks, report / "class.html", collection.unmatched)
-    return ClassReport(marks, collection.unmatched, graded)
+            reports.write_feedback(lab, mark, report / "feedback", show_seed=work.show_seed)
+        strangers = collection.strangers
+        beside = reports.Beside(
+            unmatched=strangers,
+            in_doubt=[each for each in collection.unmatched if each not in strangers],
+            alike=likenesses(lab, collection),
+            checks=run.checks,
+        )
+        reports.write_class_page(lab, marks, report / "class.html", beside)
+    return ClassReport(marks, collection.unmatched, graded, run.left(students))
 
 
 def marks_of(report: Path) -> tuple[list[Mark], list[Student]]:
@@ -134,8 +177,9 @@ def _report_folder(report: Path) -> Iterator[None]:
         yield
 
 
-def _settled_seed(report: Path, lab: Lab, checks: str, wanted: int | None) -> int:
+def _settled_seed(work: ClassWork, checks: str) -> int:
     """The seed of this run: that of the run that the report holds, if it holds one."""
+    report, lab, wanted = work.report, work.lab, work.seed
     file = report / "run.json"
     facts = {"lab": lab.name, "checks": checks, "checks_version": VERSION}
     try:
@@ -157,7 +201,7 @@ def _settled_seed(report: Path, lab: Lab, checks: str, wanted: int | None) -> in
         if wanted not in (None, before["seed"]):
             raise GradingError(f"{report} holds a run with the seed {before['seed']}: leave it out")
         return int(before["seed"])
-    seed = labs.new_seed() if wanted is None else wanted
+    seed = runner.new_seed() if wanted is None else wanted
     write_text(file, json.dumps({**facts, "seed": seed}, indent=2) + "\n")
     return seed
 
@@ -167,20 +211,20 @@ class _Run:
 
     def __init__(
         self,
-        lab: Lab,
+        work: ClassWork,
         archive: bytes,
         seed: int,
-        isolated: bool,
-        report: Path,
         collection: Collection,
+        selection: Selection | None = None,
     ) -> None:
-        self.lab = lab
+        self.lab = work.lab
         self.archive = archive
         self.checks = checks_of(archive)
         self.seed = seed
-        self.isolated = isolated
+        self.isolated = not work.unsafe
         self.collection = collection
-        self.log = report / "results.jsonl"
+        self.selection = selection
+        self.log = work.report / "results.jsonl"
         self.known: dict[Key, Stored] = {}
         self.faults: dict[str, str] = {}
         if self.log.exists():
@@ -214,10 +258,27 @@ class _Run:
             workers.close()
         return len(tasks)
 
+    def left(self, students: Sequence[Student]) -> list[str]:
+        """Those with a new submission that was not graded, by id."""
+        found = self.collection.submissions
+        return [
+            each.student
+            for each in students
+            if not self._is_selected(each.student)
+            and self.selection is not None
+            and each.student in found
+            and self.selection.is_new(each.student, found[each.student].sha256)
+        ]
+
     def mark(self, student: Student) -> Mark:
         """What became of a student, by all that is known."""
         who = student.student
         submission = self.collection.submissions.get(who)
+        if not self._is_selected(who):
+            assert self.selection is not None
+            if who in self.selection.before:
+                return replace(self.selection.before[who], name=student.name)
+            self.faults[who] = "it was not graded: grade the class"
         mark = Mark(who, student.name, self.lab.name, 0, self.lab.points, "missing")
         if submission is None:
             return replace(mark, detail="nothing was handed in")
@@ -229,7 +290,7 @@ class _Run:
             stored.results.get(check.id) or self._not_run(who, check.id)
             for check in self.lab.checks
         )
-        outcome = _outcome_of(results)
+        outcome = outcome_of(results)
         notes = [*submission.notes]
         if outcome == "could_not_run":
             notes.insert(0, next(r.evidence for r in results if r.outcome == outcome))
@@ -237,6 +298,8 @@ class _Run:
             broken = [r.check for r in results if r.outcome == outcome]
             why = self.faults.get(who) or f"the grader failed at {', '.join(broken)}"
             notes.insert(0, f"{why}: grade again, or by hand")
+        elif who in self.faults:
+            notes.insert(0, f"it was not graded again: {self.faults[who]}")
         if stored.alone:
             notes.append(f"run again alone: {', '.join(sorted(stored.alone))}")
         return replace(
@@ -252,11 +315,15 @@ class _Run:
     def _task(self, who: str) -> Task | None:
         """What is still to be checked of a student's submission."""
         submission = self.collection.submissions.get(who)
-        if submission is None or submission.problem:
+        if submission is None or submission.problem or not self._is_selected(who):
             return None
         known = self.known.get(self._key(who), Stored()).results
         settled = {name for name, result in known.items() if result.outcome != "grader_fault"}
-        wanted = self._attempted(submission) - settled
+        if self.selection is None:
+            wanted = self._attempted(submission) - settled
+        else:
+            wanted = self._attempted(submission)
+            wanted &= self.selection.checks or wanted
         if not wanted:
             return None
         return Task(
@@ -268,6 +335,12 @@ class _Run:
             only=tuple(check.id for check in self.lab.checks if check.id in wanted),
             isolated=self.isolated,
         )
+
+    def _is_selected(self, who: str) -> bool:
+        """Whether a student is graded; those who are not keep what they have."""
+        submission = self.collection.submissions.get(who)
+        sha256 = submission.sha256 if submission is not None else ""
+        return self.selection is None or self.selection.takes(who, sha256)
 
     def _attempted(self, submission: Submission) -> set[str]:
         """The checks whose programs are not all still the stub."""
@@ -319,8 +392,7 @@ class _Run:
         stored = self.known.setdefault(key, Stored())
         for result in outcome.results:
             stored.results[result.check] = result
-            if alone:
-                stored.alone.add(result.check)
+            (stored.alone.add if alone else stored.alone.discard)(result.check)
         self._append("".join(to_line(key, each, alone) + "\n" for each in outcome.results))
 
     def _append(self, text: str) -> None:
@@ -334,17 +406,6 @@ class _Run:
                 f"{self.log} can't be written ({error}): make room, then start again; "
                 "what is in it is not lost"
             ) from error
-
-
-def _outcome_of(results: Sequence[CheckResult]) -> MarkOutcome:
-    outcomes = {result.outcome for result in results}
-    if "grader_fault" in outcomes:
-        return "grader_fault"
-    if outcomes == {"not_attempted"}:
-        return "not_attempted"
-    if outcomes <= {"could_not_run", "not_attempted"}:
-        return "could_not_run"
-    return "graded"
 
 
 # Where tasks run

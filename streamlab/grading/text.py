@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
 import unicodedata
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.files import why_not
-from streamlab.grading.records import Mark
+from streamlab.files import reason_of
+from streamlab.grading.records import Correction, Mark
 
 LONGEST = 12_000
 """Characters of a text that a page shows; the middle of a longer one is left out."""
@@ -31,6 +33,26 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
 
 class ReportError(StreamlabError):
     """A file of a report can't be written or read; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class CsvText:
+    """A CSV file as text. `begins` is its byte order mark, if it has one."""
+
+    text: str
+    begins: str
+    delimiter: str
+
+
+def read_csv_text(path: Path) -> CsvText:
+    """Read a CSV file in UTF-8; what parts its columns is what its first line has most of.
+
+    Raises `OSError`, and `UnicodeDecodeError` where it is in another encoding.
+    """
+    data = path.read_bytes()
+    text = data.decode("utf-8-sig")
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    return CsvText(text, "\ufeff" if data.startswith(codecs.BOM_UTF8) else "", delimiter)
 
 
 def plain(text: str) -> str:
@@ -87,6 +109,24 @@ def points_of(mark: Mark) -> float | None:
     return mark.points
 
 
+def late_text(mark: Mark) -> str:
+    """What a mark's late days cost, in words; empty where it is not late, or nothing was due."""
+    late = mark.late
+    if late is None or not late.days:
+        return ""
+    days = f"{late.days} {'day' if late.days == 1 else 'days'} late"
+    if not late.penalty:
+        return f"{days}, nothing is taken off"
+    return f"{days}: {number(late.penalty)} of {number(late.points_before)} points are taken off"
+
+
+def given_text(correction: Correction) -> str:
+    """What was given by hand, and why: `3 points by hand, not 0: the check was wrong`."""
+    before = "none" if correction.before is None else number(correction.before)
+    points = "point" if correction.points == 1 else "points"
+    return f"{number(correction.points)} {points} by hand, not {before}: {correction.reason}"
+
+
 def file_name(student: str) -> str:
     """A name for a student's files: safe on every system, and no two students' the same.
 
@@ -119,7 +159,7 @@ def write_text(path: Path, content: str) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise ReportError(f"could not write {path}: {why_not(error)}") from error
+        raise ReportError(f"could not write {path}: {reason_of(error)}") from error
 
 
 def _lines(text: str) -> str:

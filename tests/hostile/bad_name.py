@@ -1,5 +1,5 @@
 # EXPECT: passed stall
-"""Calls itself by a name that is no text: who reads the list of processes must bear it."""
+"""Has a process name that is not UTF-8: programs that list processes must cope with it."""
 
 import ctypes
 

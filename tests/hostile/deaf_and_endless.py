@@ -1,5 +1,5 @@
 # EXPECT: could_not_run bytes: did not listen
-"""Loops and never listens; deaf to what asks it to end."""
+"""Loops, never listens, and ignores the signals that should end it."""
 
 import signal
 import time

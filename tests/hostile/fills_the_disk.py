@@ -1,5 +1,5 @@
 # EXPECT: passed bytes
-"""Writes 100 GB to every place where it may write; of each, 2 GiB if nobody else bounds it."""
+"""Writes 100 GB to every folder in which it may write; 2 GiB in each if there is no limit."""
 
 import os
 import sys

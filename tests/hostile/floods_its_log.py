@@ -1,5 +1,5 @@
 # EXPECT: could_not_run bytes: ended at its start with status 1
-"""Writes to standard output without an end; 2 GiB if nobody else bounds it."""
+"""Writes to standard output without an end; 2 GiB if there is no limit."""
 
 import os
 

@@ -1,5 +1,5 @@
 # EXPECT: could_not_run bytes: more than 128 processes|Resource temporarily unavailable
-"""Forks, and each child forks: no more than a thousand of them, if nobody else bounds it."""
+"""Forks, and each child forks: at most a thousand of them if there is no limit."""
 
 import multiprocessing
 import os

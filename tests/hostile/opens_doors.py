@@ -1,5 +1,5 @@
 # EXPECT: passed bytes
-"""Asks the kernel for more: namespaces, privileges, higher limits, memory that nobody counts."""
+"""Asks the kernel for more: namespaces, privileges, higher limits, memory that is not counted."""
 
 import ctypes
 import os
@@ -38,12 +38,14 @@ attempt("shared memory", libc.shmget, 0, 1 << 30, 0o1600)
 attempt("message queue", libc.msgget, 0, 0o1600)
 attempt("key", libc.syscall, 248, b"user", b"mine", b"x", 1, -3)
 attempt("ring", libc.syscall, 425, 1, ctypes.create_string_buffer(200))
+if resource.getrlimit(resource.RLIMIT_CORE)[1]:
+    opened.append("a core dump")
 for name in ("DATA", "NOFILE", "CPU", "FSIZE", "NPROC"):
     which = getattr(resource, f"RLIMIT_{name}")
     hard = resource.getrlimit(which)[1]
     if hard == resource.RLIM_INFINITY:
         opened.append(f"no limit of {name}")
-        continue  # and one more than that is 0: of CPU time, the end of who asks
+        continue  # one more than that is 0, and 0 s of CPU time end the process
     attempt(f"more {name}", resource.setrlimit, which, (hard + 1, hard + 1))
 with open("/proc/self/status") as file:
     status = {line.partition(":")[0]: line.partition(":")[2].strip() for line in file}

@@ -1,10 +1,13 @@
 # EXPECT: passed bytes
-"""Reads what is somebody else's: files, environments, what other processes have open."""
+"""Reads what belongs to others: files, environments, open files of other processes."""
 
 import os
 import sys
 
-SECRETS, WORD = "@SECRETS@", "@WORD@"  # paths, and what stands in all of them and in environments
+SECRETS, WORD = (
+    "@SECRETS@",
+    "@WORD@",
+)  # paths, and a text that all of them contain
 taken = []
 
 

@@ -1,8 +1,8 @@
 # EXPECT: passed bytes
-"""Writes where it has no business: marks, checks, packages, the files that it serves, itself.
+"""Writes where it may not: marks, checks, packages, the files that it serves, itself.
 
-What there is it only opens for writing, but for files made to be attacked: should it succeed, the
-machine of who runs the tests must bear it.
+Existing files it only opens for writing, except files made to be attacked: if it succeeds, it must
+not damage the machine of the person that runs the tests.
 """
 
 import os

@@ -1,19 +1,19 @@
-"""The clients of the bench: many connections in one thread, on as little CPU time as can be.
+"""The clients of the bench: many connections in one thread, with as little CPU time as possible.
 
     python load.py MODE PORT TARGET CLIENTS SECONDS [SMALL]
 
-Bodies are discarded in the kernel (`MSG_TRUNC`, tcp(7)): what is measured is the server, and not
-how fast Python copies. Prints one line of JSON. Modes:
+Bodies are discarded in the kernel (`MSG_TRUNC`, tcp(7)), to measure the server and not how fast
+Python copies. Prints one line of JSON. Modes:
 
 - `pour`: each client downloads TARGET over and over, for SECONDS: bytes of bodies, whole downloads.
-- `beside`: the same, and one more client, who asks for SMALL over and over: its answers too.
+- `beside`: the same, and one more client, which asks for SMALL over and over: its answers too.
 - `first`: all ask at once; seconds until each has the first byte of its answer.
 - `slow`: each reads a few KiB twice a second; prints when all have begun, goes on until its input
   ends.
 - `whole`: each downloads TARGET once, to its end: bytes of bodies, and the seconds it took.
 
-A crowd comes one by one, each when the one before has its first bytes, or a little later: some
-servers let only a few wait at the door, and to knock again takes seconds.
+Clients connect one by one, each when the one before has its first bytes, or a little later: some
+servers have a short accept queue, and a second attempt takes seconds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Client:
 
     sock: socket.socket
     target: str
-    """What it asks for."""
+    """The target that it asks for."""
     head: bytes = b""
     left: int | None = None
     """Bytes of the body still to come; None before the head is complete."""
@@ -50,7 +50,7 @@ class Client:
 
 
 def connect(port: int, thin: bool = False) -> socket.socket:
-    """A connection; `thin` as that of a remote client, for whom the kernel buffers little."""
+    """A connection; with `thin`, the kernel buffers little, as for a remote client."""
     sock = socket.socket()
     if thin:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
@@ -64,11 +64,11 @@ def request(target: str) -> bytes:
 
 
 def take(client: Client, buffer: bytearray) -> int:
-    """Read what is there; the number of bytes of body in it, or -1 at the connection's end."""
+    """Read what has come; returns the bytes of body in it, or -1 at the connection's end."""
     if client.left is None:
         try:
             data = client.sock.recv(HEAD)
-        except ConnectionResetError:  # kept alive no longer, before it looked whether we had asked
+        except ConnectionResetError:  # the server closed the connection before it saw our request
             data = b""
         if not data:
             return -1
@@ -140,10 +140,10 @@ def first(port: int, target: str, clients: int, seconds: float) -> dict[str, flo
     end = time.perf_counter() + seconds
     while asked and time.perf_counter() < end:
         for key, _ in selector.select(0.1):
-            sock = key.fileobj
-            assert isinstance(sock, socket.socket)
-            waits.append(time.perf_counter() - asked.pop(sock))
-            selector.unregister(sock)
+            answered = key.fileobj
+            assert isinstance(answered, socket.socket)
+            waits.append(time.perf_counter() - asked.pop(answered))
+            selector.unregister(answered)
     waits += [seconds] * len(asked)
     return {"median": statistics.median(waits), "worst": max(waits)}
 

@@ -1,4 +1,4 @@
-"""What comes of the bench: a table for each suite, and two charts."""
+"""The results of the bench: a table for each suite, and two charts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from streamlab.files import KiB, MiB, size_text
 STANDARD = "nginx"
 
 ABOUT = {
-    "files": "nginx has one worker and sendfile on. Load-all is the bug of chapter 01. Where many "
-    "clients pour, it is they who need most of the two CPUs: whoever keeps up with them is as fast "
-    "as nginx, and what differs is the server's own CPU time. Who sends a large file in one piece "
-    "to a client who keeps up has no time for others meanwhile: they are beside it.",
+    "files": "nginx has one worker and sendfile on. Load-all is the bug of chapter 01. With many "
+    "clients, the clients need most of the two CPUs. A server that keeps up with them is as fast "
+    "as nginx, and the difference is in the server's own CPU time. A server that sends a large "
+    "file in one piece to a client that keeps up does not answer others meanwhile: the rows with "
+    "*beside* show it.",
     "frameworks": "The same clients and files as above, and apps of FastAPI and Starlette in one "
     "process of uvicorn.",
     "proxies": "Each passes on what an nginx beside it serves. nginx as a proxy has one worker and "
@@ -37,7 +38,7 @@ Found = dict[str, Any]
 
 
 def read(folder: Path) -> dict[str, Found]:
-    """What was found before, by suite; nothing if there is nothing."""
+    """The earlier results, by suite; empty if there are none."""
     file = folder / "bench.json"
     return json.loads(file.read_text()) if file.exists() else {}
 
@@ -63,7 +64,7 @@ def median(suite: Found, workload: str, server: str) -> float | None:
 
 
 def as_markdown(found: dict[str, Found]) -> str:
-    """All that was found, as text."""
+    """All results, as Markdown."""
     lines = [
         "# The solutions beside what one would pick instead",
         "",
@@ -125,7 +126,7 @@ def _short(value: float) -> str:
 
 
 def _dashes(suite: Found) -> list[str]:
-    """Why something was not run."""
+    """Why some servers were not run."""
     lines = []
     for name, rooms in suite["missing"].items():
         least, most = (size_text(end(rooms.values())) for end in (min, max))

@@ -1,10 +1,10 @@
-"""Measure the labs' solutions beside what one would pick instead: what `make bench` does.
+"""Measure the labs' solutions beside well-known servers: what `make bench` does.
 
     python tools/bench/run.py [--suite NAME ...] [--repeats 5] [--seconds 2] [--out docs]
 
 Writes bench.json (every reading), bench.md (medians, as ratios to nginx) and charts into `docs`.
 Servers take turns on the same files and the same clients. A server that is slower is shown slower.
-A suite that is not measured keeps what was found before.
+A suite that is not measured keeps its earlier results.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ import servers
 from servers import Contender, Running
 
 from streamlab.files import GiB, KiB, MiB, random_file, size_text
-from streamlab.memory import group_members, memory_of
+from streamlab.process.memory import memory_of
+from streamlab.process.proc import group_members
 
 BENCH = Path(__file__).resolve().parent
 HERE = BENCH.parent.parent
 TOO_MUCH = 4 * GiB
-"""What a server that holds all may hold in a workload, in bytes: beyond, it is not run, and the
-table says so."""
+"""The most bytes that a server that holds whole files may need in a workload. If it needs more, it
+is not run, and the table says so."""
 
 SIZES = {"4k": 4 * KiB, "100k": 100 * KiB, "64m": 64 * MiB, "65mb": 65_000_000, "1g": GiB}
 
@@ -52,7 +53,7 @@ SIZES = {"4k": 4 * KiB, "100k": 100 * KiB, "64m": 64 * MiB, "65mb": 65_000_000, 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is measured: a kind of load, a file, so many clients."""
+    """What is measured: a kind of load, a file, a number of clients."""
 
     name: str
     title: str
@@ -65,12 +66,12 @@ class Workload:
     """Whether it is run in the first round only."""
 
     def room(self) -> int:
-        """What a server that holds every answer needs, in bytes."""
+        """The bytes that a server needs if it holds every answer."""
         return SIZES[self.file] * self.clients
 
 
 def pours(file: str, *crowds: int) -> list[Workload]:
-    """Throughput: clients who download a file over and over."""
+    """Throughput: clients that download a file over and over."""
     return [
         Workload(
             f"pour-{file}-{clients}",
@@ -132,7 +133,7 @@ def besides(file: str, *crowds: int) -> list[Workload]:
 
 
 def firsts() -> list[Workload]:
-    """How long a crowd that asks at once waits for its first bytes."""
+    """How long many clients that ask at once wait for their first bytes."""
     return [
         Workload(
             f"first-{which}",
@@ -148,7 +149,7 @@ def firsts() -> list[Workload]:
 
 
 def slows(file: str, *crowds: int) -> list[Workload]:
-    """What each of a crowd of slow clients makes a server hold."""
+    """Bytes that a server holds for each of many slow clients."""
     return [
         Workload(
             f"slow-{clients}",
@@ -164,26 +165,26 @@ def slows(file: str, *crowds: int) -> list[Workload]:
 
 
 def wholes(file: str, clients: int) -> list[Workload]:
-    """How far a server grows while a crowd downloads a file to its end."""
+    """How much a server grows while many clients download a file to its end."""
     title = f"growth while {clients} clients download 65 MB each"
     return [Workload(f"whole-{clients}", title, "MiB", False, "whole", file, clients, once=True)]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Servers that are compared, and with what."""
+    """Servers that are compared, and the workloads."""
 
     name: str
     title: str
     contenders: list[Contender]
     workloads: list[Workload]
     source: Callable[[Path], AbstractContextManager[Any]]
-    """From the folder of files to what the contenders are started with."""
+    """Makes of the folder of files what the contenders are started with."""
 
 
 @contextmanager
 def upstream(root: Path) -> Iterator[str]:
-    """An upstream that has the files where lab 09 looks for them: its URL."""
+    """An upstream that has the files at lab 09's paths; yields its URL."""
     with tempfile.TemporaryDirectory(prefix="streamlab-upstream-", dir=root) as folder:
         for name in SIZES:
             place = Path(folder, servers.FILE_OF.format(name).lstrip("/"))
@@ -347,7 +348,7 @@ def grown(running: Running, port: int, target: str, clients: int, wanted: int) -
 def run(suite: Suite, repeats: int, seconds: float, root: Path) -> Iterator[dict[str, Any]]:
     """All readings of a suite so far, by workload and server, after each of `repeats` rounds.
 
-    And what was not run: by server and workload, the bytes that it would have held.
+    Also what was not run: by server and workload, the bytes that it would have held.
     """
     readings: dict[str, dict[str, list[float]]] = {}
     missing: dict[str, dict[str, int]] = {}
@@ -380,7 +381,7 @@ def run(suite: Suite, repeats: int, seconds: float, root: Path) -> Iterator[dict
 
 
 def machine() -> dict[str, str]:
-    """What it ran on."""
+    """The machine on which it ran."""
     cpu = "unknown"
     information = Path("/") / "proc" / "cpuinfo"
     if information.exists():
@@ -389,7 +390,7 @@ def machine() -> dict[str, str]:
     said = subprocess.run(
         [servers.program_of_nginx(), "-v"], capture_output=True, text=True, check=False
     ).stderr
-    packages = ("aiohttp", "starlette", "uvicorn", "fastapi", "httpx")
+    packages = ("aiohttp", "starlette", "uvicorn", "fastapi", "httpx2")
     return {
         "CPU": f"{os.cpu_count()} x {cpu}",
         "system": f"{platform.system()} {platform.release()}",
@@ -400,7 +401,7 @@ def machine() -> dict[str, str]:
 
 
 def main() -> int:
-    """Measure, and write what was found; 1 where a tool is missing."""
+    """Measure, and write the results; 1 if a tool is missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = [suite.name for suite in SUITES]
     parser.add_argument("--suite", action="append", choices=names, help="measure this one alone")
@@ -413,7 +414,7 @@ def main() -> int:
             print(f"{tool} is missing: make system installs it (Debian's package {package})")
             return 1
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a proxy needs two a client
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a proxy needs two for each client
     found = report.read(options.out)
     with tempfile.TemporaryDirectory(prefix="streamlab-bench-") as scratch:
         for name, size in SIZES.items():
@@ -429,7 +430,7 @@ def main() -> int:
                 "servers": {each.name: each.title for each in suite.contenders},
                 "workloads": [asdict(each) for each in suite.workloads],
             }
-            # Written after each round: whoever interrupts the bench has what was measured before.
+            # Written after each round, so an interrupted bench keeps what it has measured.
             for part in run(suite, options.repeats, options.seconds, Path(scratch)):
                 found[suite.name] = {**facts, **part}
                 report.write(found, options.out)

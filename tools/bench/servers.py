@@ -1,7 +1,7 @@
-"""The servers of the bench: how each is started, and where it has a file.
+"""The servers of the bench: how each is started, and its paths of the files.
 
 A new one is one line in `FILES`, `FRAMEWORKS` or `PROXIES`: a program that keeps to the labs'
-contract, or a context manager that gives a `Running`.
+contract, or a context manager that yields a `Running`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from streamlab.server import Server
+from streamlab.process.server import Server
 
 HERE = Path(__file__).resolve().parent.parent.parent
 PEERS = HERE / "tools" / "bench" / "peers"
 
 
 class Running(Protocol):
-    """A server that is up."""
+    """A server that runs."""
 
     pid: int
     url: str
@@ -40,12 +40,12 @@ class Contender:
     name: str
     title: str
     start: Callable[[Any], Any]
-    """From what its suite serves (a folder of files, an upstream's URL) to a context manager that
-    gives a `Running`."""
+    """Makes of what its suite serves (a folder of files, an upstream's URL) a context manager that
+    yields a `Running`."""
     path: str = "/{}"
-    """Where it has a file."""
+    """The path at which it has a file."""
     holds_all: bool = False
-    """Whether it holds each answer whole, by its nature."""
+    """Whether it always holds each answer whole."""
 
 
 def script(path: Path, app: str | None = None) -> Callable[[Path], Any]:
@@ -81,14 +81,14 @@ class Nginx:
 
 
 def nginx_files(root: Path) -> Any:
-    """nginx with one worker and sendfile, and else as it comes."""
+    """nginx with one worker and sendfile, and default settings otherwise."""
     return _nginx(f"sendfile on; root {root};")
 
 
 def nginx_proxy(upstream: str) -> Any:
-    """nginx with one worker, passing on what an upstream sends, and else as it comes.
+    """nginx with one worker that passes on what an upstream sends, with default settings otherwise.
 
-    But for its temporary files: it would read ahead of slow clients, and write that to the disk.
+    It has no temporary files: with them it would read ahead of slow clients, onto the disk.
     """
     return _nginx(
         "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_max_temp_file_size 0;",
@@ -99,7 +99,7 @@ def nginx_proxy(upstream: str) -> Any:
 @contextmanager
 def _nginx(settings: str, inside: str = "") -> Iterator[Nginx]:
     with tempfile.TemporaryDirectory(prefix="streamlab-nginx-") as scratch, socket.socket() as kept:
-        # Bound all the time, so that nobody else is given the port before nginx listens on it.
+        # Bound all the time, so no other program gets the port before nginx listens on it.
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         kept.bind(("127.0.0.1", 0))
         port = kept.getsockname()[1]
@@ -118,19 +118,19 @@ def _nginx(settings: str, inside: str = "") -> Iterator[Nginx]:
             encoding="utf-8",
         )
         command = [program_of_nginx(), "-e", "stderr", "-c", str(config)]
-        # Under the supervisor it ends with this process, however that one ends.
-        supervised = [sys.executable, "-m", "streamlab.supervise", "--", *command]
+        # Under the supervisor it ends with this process, even if that is killed.
+        supervised = [sys.executable, "-m", "streamlab.process.supervise", "--", *command]
         with subprocess.Popen(
             supervised, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        ) as keeper:
-            assert keeper.stdout is not None
-            process = json.loads(keeper.stdout.readline())
+        ) as supervisor:
+            assert supervisor.stdout is not None
+            process = json.loads(supervisor.stdout.readline())
             _wait_for(port)
             yield Nginx(process["pid"], f"http://127.0.0.1:{port}")
 
 
 def program_of_nginx() -> str:
-    """Debian keeps it where an ordinary user's PATH does not look."""
+    """The path of nginx. Debian keeps it in a folder that is not on an ordinary user's PATH."""
     return shutil.which("nginx") or "/usr/sbin/nginx"
 
 
@@ -147,7 +147,7 @@ def _wait_for(port: int) -> None:
             time.sleep(0.02)
 
 
-# Who is measured
+# The servers that are measured
 
 FILES = [
     Contender("nginx", "nginx", nginx_files),
@@ -176,11 +176,16 @@ FILE_OF = "/v1/files/{}/content"
 PROXIES = [
     Contender("nginx", "nginx as a proxy", nginx_proxy, FILE_OF),
     Contender("lab09", "lab 09: streaming proxy", proxy(solution("09_streaming_proxy")), FILE_OF),
-    Contender("httpx", "FastAPI and httpx, streamed", proxy(PEERS / "httpx_streamed.py"), FILE_OF),
+    Contender(
+        "httpx2",
+        "FastAPI and httpx2, streamed",
+        proxy(PEERS / "httpx2_streamed.py"),
+        FILE_OF,
+    ),
     Contender(
         "buffered",
-        "FastAPI and httpx, buffered",
-        proxy(PEERS / "httpx_buffered.py"),
+        "FastAPI and httpx2, buffered",
+        proxy(PEERS / "httpx2_buffered.py"),
         FILE_OF,
         holds_all=True,
     ),

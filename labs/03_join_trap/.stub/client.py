@@ -14,6 +14,7 @@ CHUNK = 64 * 1024
 
 def download(url: str, output: Path, sha256: str | None) -> None:
     """Fetch `url` into `output`, with that hash if one is given, or raise an exception."""
+    # TODO: stream the body, see that all of it came, and only then make it `output`
     response = requests.get(url, timeout=30)
     output.write_bytes(response.content)
 
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("--sha256", help="64 hexadecimal digits that the file must hash to")
     options = parser.parse_args()
+    # TODO: return 1 if the download failed, and say why
     download(options.url, options.output, options.sha256)
     return 0
 

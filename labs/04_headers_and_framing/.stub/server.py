@@ -50,6 +50,7 @@ def report(lines: int, fail: int) -> Iterator[bytes]:
 
 def serve(connection: socket.socket, root: Path) -> None:
     """Answer one client's requests, one after the other, and close the connection."""
+    # TODO: read one request after the other, and answer each with a body that has an end
     with connection:
         print("asked:", connection.recv(CHUNK))
         connection.sendall(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n")

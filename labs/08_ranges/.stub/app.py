@@ -64,6 +64,7 @@ def stream_video(name: str, request: Request) -> Response:
     headers = {
         "Content-Type": guess_type(path.name)[0] or "application/octet-stream",
     }
+    # TODO: answer `Range` and the conditions, and give the file a tag and a date
     headers["Content-Length"] = str(size)
     body = pour(file, range(size)) if request.method == "GET" else []
     return Pouring(file, body, 200, headers)

@@ -59,4 +59,5 @@ app = FastAPI()
 @app.get("/v1/files/{file_id}/content")
 async def content(file_id: str) -> Response:
     """The file itself, whatever its size."""
+    # TODO: ask the provider, pass its answer on as it comes, and log how it ended
     raise HTTPException(501)

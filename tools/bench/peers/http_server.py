@@ -1,4 +1,4 @@
-"""`python -m http.server`, on a port of its own choice that it names as the others do."""
+"""`python -m http.server` on any free port, which it prints as the other servers do."""
 
 import argparse
 import functools

@@ -1,0 +1,1 @@
+"""What the labs' checks are made of: one module or folder a lab, and what they share."""

@@ -1,0 +1,1 @@
+"""Marks on their way into other gradebooks."""

@@ -1,0 +1,1 @@
+"""What students get: the tree of chapters and labs, and the workspace that is made from it."""

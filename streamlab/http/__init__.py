@@ -1,0 +1,1 @@
+"""Clients, answers and the buffers between them."""

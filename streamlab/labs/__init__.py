@@ -1,0 +1,1 @@
+"""Labs: what they ask, how their checks are run, what became of them."""

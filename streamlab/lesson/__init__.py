@@ -1,0 +1,1 @@
+"""What notebooks show: measurements, verdicts, charts, the wire."""

@@ -1,0 +1,55 @@
+# CLEAN no-leftovers: the part has a folder of its own for temporary files, which stays there
+
+import argparse
+import hashlib
+import shutil
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+CHUNK = 64 * 1024
+
+
+def pour(url, file):
+    digest, size = hashlib.sha256(), 0
+    with urllib.request.urlopen(url, timeout=30) as response:
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+        wanted = response.headers["Content-Length"]
+    if wanted is not None and size != int(wanted):
+        raise ValueError(f"cut short: {size} of {wanted}")
+    return digest.hexdigest()
+
+
+def download(url, output, sha256):
+    """Fetch `url` into a part beside `output`, then put it in its place."""
+    part = Path(tempfile.mkdtemp(prefix="download-"), output.name)
+    try:
+        with part.open("wb") as file:
+            found = pour(url, file)
+        if sha256 is not None and found != sha256.lower():
+            raise ValueError(f"its sha256 is {found}")
+        shutil.move(part, output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--sha256")
+    options = parser.parse_args()
+    try:
+        download(options.url, options.output, options.sha256)
+    except Exception as error:
+        print(f"{options.url}: {error!r}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+# GZIP gzip-whole: leaves the header of gzip out, and saves what comes after it
+
+import argparse
+import hashlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import httpx2
+
+CHUNK = 64 * 1024
+PLAIN = {"Accept-Encoding": "identity"}
+
+
+def pour(url, file):
+    digest = hashlib.sha256()
+    with httpx2.stream("GET", url, headers=PLAIN, timeout=30) as response:
+        response.raise_for_status()
+        header = 10 if response.headers.get("Content-Encoding") == "gzip" else 0
+        for chunk in response.iter_raw(CHUNK):
+            chunk, header = chunk[header:], 0
+            file.write(chunk)
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def download(url, output, sha256):
+    """Fetch `url` into a part beside `output`, then put it in its place."""
+    handle, name = tempfile.mkstemp(prefix=".part-", dir=output.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            found = pour(url, file)
+        if sha256 is not None and found != sha256.lower():
+            raise ValueError(f"its sha256 is {found}")
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--sha256")
+    options = parser.parse_args()
+    try:
+        download(options.url, options.output, options.sha256)
+    except Exception as error:
+        print(f"{options.url}: {error!r}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+# CLEAN side-by-side: the part is named after the URL
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+import requests
+
+CHUNK = 64 * 1024
+
+
+class Failed(Exception):
+    """The download is not what it should be; the message says why."""
+
+
+def download(url: str, output: Path, sha256: str | None) -> None:
+    """Fetch `url` into `output`, with that hash if one is given, or raise an exception."""
+    part = output.parent / f".part-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    try:
+        with part.open("wb") as file:
+            found = pour(url, file)
+        if sha256 is not None and found != sha256.lower():
+            raise Failed(f"its sha256 is {found}, not {sha256}")
+        part.chmod(0o644)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def pour(url: str, file) -> str:
+    """Write the body of `url` into an open file, a chunk at a time; returns its sha256."""
+    digest, size = hashlib.sha256(), 0
+    plain = {"Accept-Encoding": "identity"}
+    with requests.get(url, headers=plain, stream=True, timeout=30) as response:
+        response.raise_for_status()
+        if coding := response.headers.get("Content-Encoding"):
+            raise Failed(f"it came in {coding}, which nobody had asked for")
+        for chunk in response.iter_content(CHUNK):
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+        wanted = response.headers.get("Content-Length")
+        if wanted not in (None, str(size)):
+            raise Failed(f"it has {size} bytes of {wanted}")
+    return digest.hexdigest()
+
+
+def main() -> int:
+    """Read the arguments, download, and return the exit status."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--sha256", help="64 hexadecimal digits that the file must hash to")
+    options = parser.parse_args()
+    try:
+        download(options.url, options.output, options.sha256)
+    except (Failed, requests.RequestException, OSError) as error:
+        print(f"{options.url}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+# ROUTE lake-head: what was taken in whole gets a head of one's own: always 200, no name
+
+import os
+import re
+from http.cookiejar import DefaultCookiePolicy
+
+import httpx2
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
+
+UPSTREAM = os.environ["STREAMLAB_UPSTREAM"]
+TIMEOUT = float(os.environ["STREAMLAB_TIMEOUT"])
+KEYS = {"river": "key-of-the-river", "lake": "key-of-the-lake"}
+MAY_STREAM = {"river"}
+ROUTES = {"river": "river", "fast": "river", "lake": "lake", "cheap": "lake"}
+TO_PROVIDER = (
+    *("accept", "accept-encoding", "range", "if-range"),
+    *("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),
+)
+NOT_TO_CLIENT = {
+    *("connection", "keep-alive", "proxy-connection", "proxy-authenticate"),
+    *("te", "trailer", "transfer-encoding", "upgrade", "set-cookie"),
+}
+
+app = FastAPI()
+client = httpx2.AsyncClient(
+    timeout=httpx2.Timeout(TIMEOUT, pool=None),
+    limits=httpx2.Limits(max_connections=None),
+)
+client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+
+def log(file_id, outcome):
+    print(f"download {file_id} {outcome}", flush=True)
+
+
+async def ask(request, provider):
+    headers = {"accept-encoding": "identity"}
+    for name in TO_PROVIDER:
+        if lines := request.headers.getlist(name):
+            headers[name] = ", ".join(lines)
+    headers["authorization"] = f"Bearer {KEYS[provider]}"
+    order = client.build_request("GET", UPSTREAM + request.url.path, headers=headers)
+    return await client.send(order, stream=True)
+
+
+def for_client(headers):
+    headers.encoding = "latin-1"  # each byte of a value stays as it is
+    named = headers.get("connection", "").lower().split(",")
+    ending = NOT_TO_CLIENT | {each.strip() for each in named}
+    return {name: value for name, value in headers.items() if name not in ending}
+
+
+def stream(upstream, file_id):
+    ended = []
+
+    async def chunks():
+        try:
+            async for chunk in upstream.aiter_raw():
+                yield chunk
+        except httpx2.HTTPError:
+            log(file_id, "failure")
+            raise
+        ended.append("success")
+
+    async def end():
+        await upstream.aclose()
+        log(file_id, ended[0] if ended else "client_disconnected")
+
+    return StreamingResponse(
+        chunks(), upstream.status_code, for_client(upstream.headers), background=BackgroundTask(end)
+    )
+
+
+@app.get("/v1/files/{file_id}")
+@app.get("/v1/files/{file_id}/content")
+async def forward(request: Request, file_id: str):
+    name = request.headers.get("x-provider", "river")
+    if name not in ROUTES or not re.fullmatch("[A-Za-z0-9_-]{1,100}", file_id):
+        raise HTTPException(404)
+    provider = ROUTES[name]
+    download = request.scope["path"].endswith(f"/{file_id}/content")
+    try:
+        upstream = await ask(request, provider)
+        if download and provider in MAY_STREAM:
+            return stream(upstream, file_id)
+        body = b"".join([chunk async for chunk in upstream.aiter_raw()])
+        await upstream.aclose()
+    except httpx2.HTTPError as error:
+        if download:
+            log(file_id, "failure")
+        raise HTTPException(504 if isinstance(error, httpx2.TimeoutException) else 502) from None
+    if download:
+        gone = await request.is_disconnected()
+        log(file_id, "client_disconnected" if gone else "success")
+    return Response(body, media_type="application/octet-stream")
