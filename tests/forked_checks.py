@@ -49,27 +49,38 @@ class Forked:
         self._process.kill()
 
 
-def start(command: list[str], folder: str, surroundings: dict[str, str], output: IO[str]) -> Forked:
+def start(
+    command: list[str],
+    folder: str,
+    surroundings: dict[str, str],
+    output: IO[str],
+    *,
+    drawing: bool = True,
+) -> Forked:
     """Run `python -m pytest ...` in a copy of the loaded process.
 
-    It has the signature of `streamlab.labs.runner.Start`.
+    It has the signature of `streamlab.labs.runner.Start`. Without `drawing`, checks try only the
+    inputs that they try in each run.
     """
     assert command[:3] == [sys.executable, "-m", "pytest"]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
     process = context.Process(
-        target=_become_pytest, args=(command[3:], folder, surroundings, output.name)
+        target=_become_pytest, args=(command[3:], folder, surroundings, output.name, drawing)
     )
     process.start()
     return Forked(process)
 
 
 def _become_pytest(
-    arguments: list[str], folder: str, surroundings: dict[str, str], output: str
+    arguments: list[str], folder: str, surroundings: dict[str, str], output: str, drawing: bool
 ) -> None:
     """Do what `start_pytest` asks the system for, then run pytest."""
     import pytest
 
+    from streamlab.checks import examples
+
+    examples.drawing = drawing
     os.setsid()
     os.chdir(folder)
     os.environ.clear()

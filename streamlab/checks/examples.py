@@ -12,7 +12,7 @@ input that fails is shrunk: the check ends in the failure of the smallest input 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import TypeVar
 
@@ -30,6 +30,10 @@ SURROGATES = range(0xD800, 0xE000)
 
 SHRINKING = 10.0
 """Seconds that the search for a smaller input may take after the first failure."""
+
+drawing = True
+"""Whether inputs are drawn. A test switches it off: each known mistake must be caught by inputs
+that come in each run, and not by luck."""
 
 
 class _Enough(BaseException):
@@ -60,15 +64,22 @@ def for_all(
     rng: Random,
     attempt: Callable[[Example], None],
     *,
+    known: Iterable[Example] = (),
     examples: int = 25,
     shrinking: float = SHRINKING,
 ) -> None:
     """Try `examples` inputs of a strategy; raise the `CheckFailed` of the smallest that fails.
 
+    `known` inputs come first, in each run: those that programs are known to take wrongly.
+
     `attempt` ends in `fail(...)` for a wrong answer and returns nothing for a right one. Once an
     input has failed, it may be called a few hundred times more, for at most `shrinking` seconds.
     Any other exception of it is raised at once.
     """
+    for example in known:
+        attempt(example)
+    if not drawing:
+        return
     failures: list[tuple[int, CheckFailed]] = []
     first_failure = 0.0
 

@@ -57,6 +57,13 @@ def field(name: str, value: SearchStrategy[str]) -> SearchStrategy[str]:
     return st.builds("{}:{}{}{}".format, spelled(name), spaces(), value, spaces())
 
 
+BAD_FIELDS = (
+    *("X-Note : x", "X-Note\t: x", "Content-Length : 0", "Connection : close"),
+    *("X Note: x", ": x", ":", "X-Note", "Content-Length 0", "close"),
+)
+"""Malformed header lines that are often read as if they were right."""
+
+
 def bad_fields() -> SearchStrategy[str]:
     """A malformed header line: no name, no colon, a space before the colon (RFC 9112, 5.1)."""
     names = st.sampled_from(["Content-Length", "Transfer-Encoding", "Connection", "X-Note"])
@@ -80,9 +87,13 @@ def padding(size: int, lines: int) -> list[str]:
 # Connection
 
 
+OTHER_OPTIONS = ("TE", "x-close", "closed", "close-later", "keep", "upgrade")
+"""Options of `Connection` that a server need not know; some contain the word close."""
+
+
 def connections() -> SearchStrategy[tuple[str, ...]]:
     """Lines of `Connection`: options in any case, in one list or in several lines."""
-    others = st.sampled_from(["TE", "x-close", "closed", "close-later", "keep", "upgrade"])
+    others = st.sampled_from(OTHER_OPTIONS)
     option = st.one_of(spelled("close"), spelled("keep-alive"), others)
     comma = st.builds("{},{}".format, spaces(), spaces())
     values = st.builds(str.join, comma, st.lists(option, max_size=3))

@@ -7,6 +7,7 @@ soak` runs them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -102,7 +103,7 @@ def checks_for(answer: Path) -> list[str]:
     return [check.id for check in checks if check.kind == kind]
 
 
-def run(answer: Path) -> Results:
+def run(answer: Path, drawing: bool = True) -> Results:
     """Check an answer in place of its program; returns the results by check."""
     programs = {program_of(answer): answer}
     # Longer than a student gets, because here some run at once, and other tests beside them.
@@ -110,7 +111,7 @@ def run(answer: Path) -> Results:
         lab_of(answer),
         programs,
         only=checks_for(answer),
-        options=RunOptions(seconds=600, start=start, at_once=1),
+        options=RunOptions(seconds=600, start=functools.partial(start, drawing=drawing), at_once=1),
     )
     return {result.check: result for result in results}
 
@@ -127,6 +128,20 @@ def results_of(request: pytest.FixtureRequest) -> Iterator[ResultsOf]:
         runs: dict[Path, Future[Results]] = {
             answer: pool.submit(run, answer) for answer in sorted(dict.fromkeys(wanted), key=turn)
         }
+        yield lambda answer: runs[answer].result()
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def results_of_known_inputs(request: pytest.FixtureRequest) -> Iterator[ResultsOf]:
+    """As `results_of`, with the inputs that come in each run, and none that are drawn."""
+    wanted: list[Path] = [
+        item.callspec.params["answer"]  # type: ignore[misc]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "results_of_known_inputs" in item.fixturenames
+    ]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        runs = {answer: pool.submit(run, answer, drawing=False) for answer in wanted}
         yield lambda answer: runs[answer].result()
         pool.shutdown(cancel_futures=True)
 
@@ -154,6 +169,19 @@ def test_a_wrong_answer_is_caught(answer: Path, results_of: ResultsOf) -> None:
         )
     if known := lab_of(answer).promises:
         assert {result.promise for result in caught} <= set(known), told(results)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "answer", [each for each in answers("wrong") if pytest.mark.soak.mark not in each.marks]
+)
+def test_no_wrong_answer_is_caught_by_luck(
+    answer: Path, results_of_known_inputs: ResultsOf
+) -> None:
+    """What a check catches it catches in each run, whatever the seed draws."""
+    results = results_of_known_inputs(answer)
+    caught = [r for r in results.values() if r.kind == kind_of(answer) and r.outcome == "failed"]
+    assert caught, told(results)
 
 
 @pytest.mark.parametrize("answer", answers("right"))

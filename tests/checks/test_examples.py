@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.internal import charmap
 
+from streamlab.checks import examples
 from streamlab.checks.examples import for_all, texts, texts_of_any_letters
 from streamlab.checks.outcome import CheckFailed, fail
 
@@ -41,6 +42,20 @@ def test_texts_of_any_letters_can_be_written_in_utf_8(monkeypatch: pytest.Monkey
     for_all(texts_of_any_letters(1, 5), Random(1), tried.append, examples=100)
     written = [letter.encode() for text in tried for letter in text]  # no surrogate among them
     assert {len(letter) for letter in written} == {1, 2, 3, 4}
+
+
+def test_known_inputs_come_first_and_without_drawing_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+    for_all(st.integers(0, 9), Random(1), tried.append, known=[70, 80], examples=20)
+    assert tried[:2] == [70, 80] and len(tried) > 2
+    with pytest.raises(CheckFailed, match="'known'"):
+        for_all(st.just("ok"), Random(1), refuse_long, known=["known"])
+    monkeypatch.setattr(examples, "drawing", False)
+    tried.clear()
+    for_all(st.integers(0, 9), Random(1), tried.append, known=[70])
+    assert tried == [70]
 
 
 def test_a_seed_repeats_what_is_drawn() -> None:

@@ -7,7 +7,7 @@ answer is right. Sizes are in bytes.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -154,12 +154,28 @@ def names_are_found(server: Server, rng: Random) -> None:
         for_all(paths, rng, lambda path: found(path, path), examples=30)
     with promise("encoded"):
         both = paths.flatmap(lambda path: st.tuples(st.just(path), encoded(path)))
-        for_all(both, rng, lambda pair: found(*pair), examples=30)
+        name = name_of(rng)  # with a dash or a dot, whose hex digits have a letter
+        whole = [(name, "".join(f"%{ord(letter):02{how}}" for letter in name)) for how in "xX"]
+        for_all(both, rng, lambda pair: found(*pair), known=whole, examples=30)
     with promise("outside"):
         secret = server.root.parent / name_of(rng, ".secret")
         secret.write_bytes(b"not for clients")
         out = ways_out(folder.name, server.root.name, secret.name)
-        for_all(out, rng, lambda target: stays_below_root(server, target), examples=50)
+        known = [
+            _in_codes([folder.name, "..", "..", secret.name], dot, slash)
+            for dot in DOTS
+            for slash in SLASHES
+        ]
+        for_all(out, rng, lambda target: stays_below_root(server, target), known=known, examples=50)
+
+
+DOTS = (".", "%2e", "%2E", "%252e")
+SLASHES = ("/", "%2f", "%2F", "%252F")
+"""A dot and a slash as they may be written in a target; the last of each is encoded twice."""
+
+
+def _in_codes(steps: Sequence[str], dot: str, slash: str) -> str:
+    return "/".join(steps).replace("/", slash).replace(".", dot)
 
 
 @st.composite
@@ -170,9 +186,7 @@ def ways_out(pick: st.DrawFn, folder: str, root: str, secret: str) -> str:
     steps = [*inside, *[folder] * deep, *[".."] * (1 + deep)]
     if pick(st.booleans()):
         steps += [root, ".."]
-    dot = pick(st.sampled_from([".", "%2e", "%2E", "%252e"]))
-    slash = pick(st.sampled_from(["/", "%2f", "%252F"]))
-    return "/".join([*steps, secret]).replace("/", slash).replace(".", dot)
+    return _in_codes([*steps, secret], pick(st.sampled_from(DOTS)), pick(st.sampled_from(SLASHES)))
 
 
 # SPLIT and SHORT
@@ -220,6 +234,14 @@ def heads(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[Head]:
     )
 
 
+FULL_HEADS = (
+    Head((), HEAD, ()),
+    Head((), 9000, ()),
+    Head(tuple(b"X-%02d: %b" % (number, b"x" * 150) for number in range(LINES - 4)), 0, ()),
+    Head((b"X-A: x",) * (LINES - 4), HEAD, (500,)),
+)
+"""As long as promised in one line or in many, and one line that is longer than many limits."""
+
 ASCII = st.one_of(
     st.just(b""), texts('ab =;,"/:1', most=30).map(lambda text: text.strip().encode())
 )
@@ -257,7 +279,7 @@ def heads_are_read(server: Server, rng: Random) -> None:
         # First, because the heads below are sent in pieces too.
         split_requests(server, rng, long_heads=False)
     with promise("head-size"):
-        for_all(heads(ASCII), rng, answered, examples=30)
+        for_all(heads(ASCII), rng, answered, known=FULL_HEADS, examples=30)
     with promise("any-header"):
         answered(Head((b"X-All: x" + OBS_TEXT + b"x",), 0, ()))
         for_all(heads(LATIN), rng, answered, examples=15)

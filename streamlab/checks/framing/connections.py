@@ -71,7 +71,17 @@ def closes_when_asked(server: Server, rng: Random) -> None:
         st.sampled_from(["GET", "GET", "HEAD"]),
         st.sampled_from(routes),
     )
-    for_all(drawn, rng, lambda each: _stays_or_closes(server, file, *each), examples=40)
+    known: list[tuple[str, tuple[str, ...], str, Wanted]] = [
+        ("HTTP/1.1", (f"Connection: {option}",), "GET", file)
+        for option in (*request_forms.OTHER_OPTIONS, "", "keep-alive, TE")
+    ]
+    known += [
+        ("HTTP/1.0", (f"Connection: {option}",), "GET", file)
+        for option in ("x-keep-alive", "keep-alive-not", "keep", "TE, KEEP-ALIVE")
+    ]
+    for_all(
+        drawn, rng, lambda each: _stays_or_closes(server, file, *each), known=known, examples=40
+    )
 
 
 def _stays_or_closes(

@@ -249,6 +249,19 @@ EMPTY_UP = tuple((name, "") for name in ("Accept", "Accept-Encoding", "If-Match"
 says that the client wants no coding (RFC 9110, section 12.5.3)."""
 
 
+NOT_UP = (
+    *("Authorization", "Cookie", "Proxy-Authorization", "X-Api-Key", "X-Note", "Referer"),
+    *("Accept-Language", "Origin", "Range-Unit", "Accepted", "If"),
+)
+"""Names of header lines that end at the gateway; some resemble names of those that go on."""
+
+
+def all_off(tag: str) -> Asked:
+    """A request with each of these lines, and one that `Connection` names."""
+    lines = tuple((name, f"{tag}-{number}") for number, name in enumerate(NOT_UP))
+    return Asked((("Accept", "*/*"),), (*lines, ("Connection", "X-Hop"), ("X-Hop", tag)))
+
+
 def asked(tag: str) -> SearchStrategy[Asked]:
     """Header lines of a client; each value that must not go on contains the tag."""
     on = st.tuples(
@@ -261,9 +274,7 @@ def asked(tag: str) -> SearchStrategy[Asked]:
         _lines("If-Modified-Since", ["Sat, 21 Nov 2026 10:00:00 GMT"], 1),
         _lines("If-Unmodified-Since", ["Sun, 22 Nov 2026 10:00:00 GMT"], 1),
     ).map(lambda some: tuple(pair for lines in some for pair in lines))
-    names = ["Authorization", "Cookie", "Proxy-Authorization", "X-Api-Key", "X-Note", "Referer"]
-    names += ["Accept-Language", "Origin", "Range-Unit", "Accepted", "If"]
-    off = st.lists(spelled_any(names), max_size=4).map(
+    off = st.lists(spelled_any(NOT_UP), max_size=4).map(
         lambda some: tuple((name, f"{tag}-{number}") for number, name in enumerate(some))
     )
     hop = st.sampled_from([(), (("Connection", "X-Hop"), ("X-Hop", tag)), (("TE", "trailers"),)])

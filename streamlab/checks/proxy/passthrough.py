@@ -180,10 +180,12 @@ def passed_on(launch: Launch, rng: Random) -> None:
     with gateway(launch, rng) as gate:
         alone(gate)
         _packed(gate)
+        tag = rng.randbytes(4).hex()
         for_all(
-            st.tuples(forms.asked(rng.randbytes(4).hex()), st.sampled_from(list(ROUTES))),
+            st.tuples(forms.asked(tag), st.sampled_from(list(ROUTES))),
             rng,
             lambda drawn: _to_provider(gate, *drawn),
+            known=[(forms.all_off(tag), name) for name in ROUTES],
             examples=40,
         )
         own = (("Cookie", "session=of-the-client"), ("Authorization", "Bearer of-the-client"))
