@@ -28,6 +28,7 @@ from streamlab.files import UNWRITABLE, reason_of
 from streamlab.grading.command import collect, grade
 from streamlab.labs import failures, manifest, runner
 from streamlab.labs.chapters import chapters
+from streamlab.labs.command import left_out, programs_of, with_command
 from streamlab.labs.progress import last_results, next_hint, remember
 from streamlab.labs.progress import reset as reset_lab
 from streamlab.labs.results import CheckResult
@@ -92,7 +93,10 @@ LabArgument = Annotated[
 ]
 
 
-@app.command(epilog="Examples: `streamlab check 02` · `streamlab check 02 --only wire --keep`")
+@app.command(
+    epilog="Examples: `streamlab check 02` · `streamlab check 02 --only wire --keep` · "
+    "`streamlab check 05 --command './server --root {root} --port {port}'`"
+)
 def check(
     lab: LabArgument = None,
     seed: Annotated[int | None, typer.Option(help="Draw the same files again.")] = None,
@@ -103,9 +107,18 @@ def check(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the files of a check that fails, to try by hand.")
     ] = False,
+    command: Annotated[
+        str,
+        typer.Option(
+            help="Check this command in place of your program: {root} and {port} stand for the "
+            "folder and the port. For programs in other languages."
+        ),
+    ] = "",
 ) -> None:
     """Check your program of a lab. Exit status 1 unless it gets all points."""
     found = manifest.find_lab(lab)
+    if command:
+        found = with_command(found, command)
     if not Path.cwd().resolve().is_relative_to(found.folder.parent.parent):
         typer.echo(f"lab {found.number}: {os.path.relpath(found.folder)}", err=True)
     seed = runner.new_seed() if seed is None else seed
@@ -113,36 +126,51 @@ def check(
     if unknown := set(only) - {each.id for each in found.checks}:
         known = ", ".join(each.id for each in found.checks)
         raise manifest.LabError(f"lab {found.number} has no check {min(unknown)}: it has {known}")
+    in_full = keep or bool(only)  # one check that the student asked for is told in full
+    skipped = left_out(found) if command else {}
+    if unfit := set(only) & set(skipped):
+        raise manifest.LabError(f"{min(unfit)} needs a program in Python: {skipped[min(unfit)]}")
+    if skipped:
+        only = only or [each.id for each in found.checks if each.id not in skipped]
     wanted = len(only) if only else len(found.checks)
-    with Progress(
-        BarColumn(bar_width=12),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        # What it does and waits for, as much of it as fits the line.
-        TextColumn(
-            "{task.description}",
-            markup=False,
-            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
-        ),
-        console=Console(stderr=True),
-        transient=True,
-        expand=True,
-    ) as bar:
+    with (
+        Progress(
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            # What it does and waits for, as much of it as fits the line.
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
+            console=Console(stderr=True),
+            transient=True,
+            expand=True,
+        ) as bar,
+        programs_of(found) as programs,
+    ):
         task = bar.add_task(f"lab {found.number}", total=wanted)
         results = runner.run_checks(
             found,
+            programs,
             only=only or None,
             told=lambda _: bar.advance(task),
             doing=lambda step: bar.update(task, description=failures.step_text(found, step)),
             options=runner.RunOptions(seed=seed, keep=keep),
         )
-    remember(found, results, whole=not only)
+    if not command:
+        remember(found, results, whole=not only)
     if as_json:
         for result in results:
             typer.echo(result.to_json())
     else:
-        # One check that the student asked for is told in full.
-        _show(found, results, seed, short=not (only or keep))
+        _show(found, results, seed, short=not in_full)
+        for name, why in skipped.items():
+            points = found.check(name).points
+            typer.echo(
+                f"Left out: {name} ({points:g} {'point' if points == 1 else 'points'}). {why}"
+            )
     if any(result.outcome != "passed" for result in results):
         raise typer.Exit(1)
 

@@ -60,6 +60,8 @@ def start_by_hand(lab: Lab, root: Path) -> str:
         if "STREAMLAB_UPSTREAM" not in given:
             variables += f"STREAMLAB_ROOT={files} "
         run = f"python -m streamlab.serve {program} --port={PORT}"
+    elif lab.command:
+        run = lab.command.replace("{root}", files).replace("{port}", str(PORT))
     else:
         run = f"python {lab.programs[0]} --root {files} --port {PORT}"
     return f"({''.join(limits)}{variables}{run})"
@@ -163,7 +165,8 @@ def story(lab: Lab, result: CheckResult) -> Story:
         promise=f"The lab's text says: {_in_its_row(lab, promise)}" if promise else "",
         exchange=exchange,
         by_hand=_by_hand(lab, result),
-        again=f"streamlab check {lab.number} --only {result.check} --seed {result.seed}",
+        again=f"streamlab check {lab.number} --only {result.check} --seed {result.seed}"
+        + (f" --command {shlex.quote(lab.command)}" if lab.command else ""),
     )
 
 

@@ -72,6 +72,8 @@ class Lab:
 
     folder: Path
     hints_folder: Path = HINTS
+    command: str = ""
+    """A command that is checked in place of the first program; see `streamlab.labs.command`."""
 
     @property
     def name(self) -> str:
@@ -100,6 +102,11 @@ class Lab:
     def programs(self) -> list[str]:
         """The names of the files that a student writes and that are graded."""
         return list(self.manifest["programs"])
+
+    @property
+    def any_language(self) -> bool:
+        """Whether the checks need no more of the program than HTTP and a process."""
+        return bool(self.manifest.get("any_language", False))
 
     @property
     def limits(self) -> Cup:

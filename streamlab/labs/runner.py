@@ -122,7 +122,7 @@ def run_checks(
         if told is not None and not late(result):
             told(result)
 
-    if not isolated and not programs:
+    if not isolated and (lab.command or not programs):
         shutil.rmtree(lab.folder / MEMORY / "kept-files", ignore_errors=True)
     resolved = Lab(lab.folder.resolve())  # the checks run in another folder
     seed = new_seed() if options.seed is None else options.seed
