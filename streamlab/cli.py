@@ -229,11 +229,13 @@ def progress(
     """Show all labs at a glance, by the last run of all checks, and the guesses of chapters."""
     rows = [(each, last_results(each)) for each in manifest.all_labs()]
     points = {each.name: sum(r.points for r in results) for each, results in rows}
+    guessed = chapters(manifest.work_folder())
     if as_json:
-        summary = [
+        labs = [
             {"lab": each.name, "points": points[each.name], "max_points": each.points}
             for each, _ in rows
         ]
+        summary = {"labs": labs, "chapters": [asdict(each) for each in guessed]}
         typer.echo(json.dumps(summary, indent=2))
         return
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -243,7 +245,7 @@ def progress(
         state = f"{points[each.name]:g} of {each.points:g}" if results else "not checked yet"
         table.add_row(each.number, each.title, bar, state)
     plain_console().print(table)
-    for chapter in chapters(manifest.work_folder()):
+    for chapter in guessed:
         typer.echo(chapter.told)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -357,6 +358,14 @@ def test_guesses_are_kept_for_progress(tmp_path: Path, monkeypatch: pytest.Monke
     shown = CliRunner().invoke(app, ["progress"])
     assert "chapter 01: 1 of 1 guesses made: 0 hit, 0 near, 1 off" in shown.stdout
     assert "chapter 02: 1 of 2 guesses made: 1 hit, 0 near, 0 off" in shown.stdout
+    told = json.loads(CliRunner().invoke(app, ["progress", "--json"]).stdout)
+    assert [each["number"] for each in told["chapters"]] == ["01", "02"]
+    assert told["chapters"][1] == {
+        "number": "02",
+        "asked": 2,
+        "guesses": [asdict(each) for each in second.guesses],
+    }
+    assert isinstance(told["labs"], list)
 
 
 @pytest.mark.parametrize(
