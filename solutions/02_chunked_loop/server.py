@@ -56,8 +56,11 @@ def find_file(head: bytes, root: Path) -> Path | None:
     name = unquote(parts[1].partition("?")[0]).lstrip("/")
     if "\0" in name:
         return None
-    path = (root / name).resolve()
-    return path if path.is_relative_to(root) and path.is_file() else None
+    try:
+        path = (root / name).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    except OSError:  # no file can have a name as long as that
+        return None
 
 
 def headers(status: str, length: int) -> bytes:

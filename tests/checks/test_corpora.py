@@ -172,9 +172,7 @@ def test_a_wrong_answer_is_caught(answer: Path, results_of: ResultsOf) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(
-    "answer", [each for each in answers("wrong") if pytest.mark.soak.mark not in each.marks]
-)
+@pytest.mark.parametrize("answer", answers("wrong"))
 def test_no_wrong_answer_is_caught_by_luck(
     answer: Path, results_of_known_inputs: ResultsOf
 ) -> None:

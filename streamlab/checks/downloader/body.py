@@ -36,7 +36,7 @@ from streamlab.checks.waits import LARGE_DOWNLOAD
 from streamlab.checks.workspace import LabWorkspace, files_below
 from streamlab.errors import MeterError
 from streamlab.files import KiB, MiB, size_text
-from streamlab.origin import Answer, Bomb, Framing, block_of
+from streamlab.origin import Answer, Bomb, Framing, Order, block_of
 from streamlab.process.memory import memory_of
 from streamlab.process.patience import Deadline
 from streamlab.process.proc import bytes_written
@@ -64,12 +64,54 @@ def bytes_arrive(workspace: LabWorkspace, rng: Random) -> None:
         good_scenario(b"", "empty-body", "length", stays_open=True),
         good_scenario(rng.randbytes(CHUNK), "end-by-length", "length", stays_open=True),
         good_scenario(rng.randbytes(CHUNK), "end-by-chunk", "chunked", stays_open=True),
+        *_as_few_servers_write(rng),
     ]
     with ClientRunner(workspace, rng) as bench, _another_disk(workspace) as elsewhere:
         if elsewhere:
             tries.append(_with_temporary_files_in(elsewhere, rng))
         for run in bench.run_all(tries):
             expect(run, "refuses_good")
+
+
+def _as_few_servers_write(rng: Random) -> list[Scenario]:
+    """Answers in forms that are right, and that a client seldom meets; a URL with a query."""
+    body = rng.randbytes(rng.randrange(2000, 9000))
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    forms = {
+        "a status line without a reason, as HTTP/1.1 allows (RFC 9112, section 4)": (
+            "end-by-length",
+            b"HTTP/1.1 200 \r\nContent-Length: %d\r\n\r\n" % len(body) + body,
+        ),
+        "its headers in small letters": (
+            "end-by-length",
+            b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nx-a: b\r\n\r\n" % len(body) + body,
+        ),
+        "its headers in capitals, without spaces": (
+            "end-by-length",
+            b"HTTP/1.1 200 OK\r\nCONTENT-LENGTH:%d\r\n\r\n" % len(body) + body,
+        ),
+        "transfer-encoding: Chunked": (
+            "end-by-chunk",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n" + chunked,
+        ),
+    }
+
+    def written_so(wire: bytes) -> Order:
+        # A client that speaks HTTP/1.0 gets what that version knows.
+        return lambda asked: Answer(wire=wire) if asked.version == "HTTP/1.1" else Answer(body)
+
+    written = [
+        Scenario(
+            f"The server sent {len(body)} bytes, with {what}.",
+            written_so(wire),
+            promised,
+            body=body,
+        )
+        for what, (promised, wire) in forms.items()
+    ]
+    query = f"files?name={rng.randrange(10**6)}&part=a%2Fb"
+    what = f"The server sent {len(body)} bytes for the path and the query of URL, and for no other."
+    return [*written, Scenario(what, Answer(body), "run", body=body, path=query)]
 
 
 SHARED_MEMORY = Path("/dev/shm")

@@ -218,6 +218,7 @@ def hash_is_checked(workspace: LabWorkspace, rng: Random) -> None:
         for run in bench.run_all(tries):
             expect(run, "believes_hash", refused="believes_hash")
         _hash_is_of_the_output(bench, rng.randbytes(9999) * 20)
+        _hash_is_checked_after_a_break(bench, body, also_wrong)
 
 
 def _hash_is_of_the_output(bench: ClientRunner, body: bytes) -> None:
@@ -238,6 +239,16 @@ def _hash_is_of_the_output(bench: ClientRunner, body: bytes) -> None:
             if run.status == 0 and _sha256_of(run.output) != run.attempt.sha256:
                 why = f"Status 0, but {run.output.name} has another sha256."
                 fail("believes_hash", f"{run.evidence}\n\n{why}", run.by_hand)
+
+
+def _hash_is_checked_after_a_break(bench: ClientRunner, body: bytes, wrong: str) -> None:
+    """A client that gets the rest after a break compares the hash of the whole."""
+    what = "The server broke off, then sent the rest for a Range. The body has another sha256."
+    tries = [
+        Scenario(what, _Breaking(body, body, ranges=True), "hash-wrong", status=1, sha256=wrong)
+    ]
+    for run in bench.run_all(tries):
+        expect(run, "believes_hash", refused="believes_hash")
 
 
 def _sha256_of(output: Path) -> str:

@@ -157,6 +157,9 @@ def names_are_found(server: Server, rng: Random) -> None:
         name = name_of(rng)  # with a dash or a dot, whose hex digits have a letter
         whole = [(name, "".join(f"%{ord(letter):02{how}}" for letter in name)) for how in "xX"]
         for_all(both, rng, lambda pair: found(*pair), known=whole, examples=30)
+    with promise("no-file"):
+        (server.root / name).write_bytes(b"this has no % in its name")
+        expect_answer(server, server.path_of(f"%25{ord(name[0]):02x}{name[1:]}"), 404)
     with promise("outside"):
         secret = server.root.parent / name_of(rng, ".secret")
         secret.write_bytes(b"not for clients")
@@ -201,10 +204,12 @@ class Head:
     """The length of the value of one more header. It fills the head, at most up to the limit."""
     cuts: tuple[int, ...]
     """Where the head is cut into pieces, in thousandths of its length."""
+    host: bytes = b"127.0.0.1"
+    """The value of Host: one server may have many names."""
 
     def pieces(self, path: str) -> list[bytes]:
         """The pieces to send for a path: at most `HEAD` bytes in all."""
-        first = [f"GET {path} HTTP/1.1".encode(), b"Host: 127.0.0.1", b"Connection: close"]
+        first = [f"GET {path} HTTP/1.1".encode(), b"Host: " + self.host, b"Connection: close"]
         lines = [*first, *self.lines]
         room = HEAD - sum(len(line) + 2 for line in lines) - len(b"X-Fill: \r\n\r\n")
         if self.padding and room > 0:
@@ -241,6 +246,23 @@ FULL_HEADS = (
     Head((b"X-A: x",) * (LINES - 4), HEAD, (500,)),
 )
 """As long as promised in one line or in many, and one line that is longer than many limits."""
+
+BROWSER = (
+    b"Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8",
+    b"Accept-Encoding: gzip, deflate, br, zstd",
+    b"Accept-Language: de-CH,de;q=0.9,en;q=0.8",
+    b"Upgrade-Insecure-Requests: 1",
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    b"Sec-Fetch-Dest: document",
+    b"Cookie: a=1; b=2",
+)
+"""Header lines of a browser."""
+COMMON_HEADS = (
+    Head(BROWSER, 0, ()),
+    Head(BROWSER, 0, (), b"files.example:8080"),
+    Head((b"Accept: image/x-none", b"Accept-Encoding: gzip"), 0, (), b"[::1]:8000"),
+)
+"""Heads that change nothing here, though other servers look at them."""
 
 ASCII = st.one_of(
     st.just(b""), texts('ab =;,"/:1', most=30).map(lambda text: text.strip().encode())
@@ -281,6 +303,8 @@ def heads_are_read(server: Server, rng: Random) -> None:
     with promise("head-size"):
         for_all(heads(ASCII), rng, answered, known=FULL_HEADS, examples=30)
     with promise("any-header"):
+        for head in COMMON_HEADS:
+            answered(head)
         answered(Head((b"X-All: x" + OBS_TEXT + b"x",), 0, ()))
         for_all(heads(LATIN), rng, answered, examples=15)
     with promise("longer-head"):

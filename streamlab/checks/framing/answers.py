@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -50,6 +51,7 @@ def headers_are_right(
     """
     # Five and a half hours from GMT.
     server = launch(environment={"TZ": "XST-5:30", **(language or {})})
+    began = time.monotonic()
     sizes = [0, 1, 300 * KiB, *(rng.randrange(2000, 9000) for _ in TYPES)][: len(TYPES)]
     for size, (ending, types) in zip(rng.sample(sizes, len(TYPES)), TYPES.items(), strict=True):
         wanted = write_fixture(server, rng, size, ending)
@@ -67,9 +69,28 @@ def headers_are_right(
             if came not in types:
                 right = " or ".join(sorted(types - {""})) + ", or be left out" * ("" in types)
                 fail("wrong_type", f"{summary}The Content-Type should be {right}.", line)
+        if coding := answer.header("content-encoding"):
+            what = f"Content-Encoding: {coding} has clients unpack the file. They want it as it is."
+            with promise("get-file"):
+                fail("wrong_type", f"{summary}{what}", line)
         _date_is_right(answer, summary, line)
     _each_answer_has_a_date(server, wanted)
     _looks_at_no_other_header(server, write_fixture(server, rng, 3000, ".txt"), report_of(20))
+    time.sleep(max(0.0, began + _STOPPED - time.monotonic()))
+    with conversing(server) as connection:
+        answer = connection.ask(wanted, "Connection: close")
+    told, now = answer.header("date") or "", datetime.now(UTC)
+    with promise("date"), suppress(ValueError):
+        date = datetime.strptime(told, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+        began_at = now - timedelta(seconds=time.monotonic() - began)
+        if date < began_at + timedelta(seconds=1):
+            what = f"Date is that of an earlier answer: it is {now:%H:%M:%S} in Greenwich now."
+            summary = f"Sent GET {wanted.path} again. Came back:\n\n{shown(answer.raw)}\n\n"
+            fail("wrong_date", f"{summary}{what}", curl(server, wanted.path, "-i"))
+
+
+_STOPPED = 3.5
+"""Seconds after which a date that was made once has to be told from the present one."""
 
 
 def _date_is_right(answer: RawAnswer, summary: str, line: str) -> None:

@@ -130,7 +130,13 @@ def _old_client_asks_for_more(server: Server, file: Wanted, report: Wanted) -> N
             why = "The answer does not say Connection: keep-alive, which tells an HTTP/1.0 client"
             connection.ends("http10_open", f"{why} that it may go on")
     with promise("old-client-report"), conversing(server) as connection:
-        _ask_as_old_client(connection, report, "Connection: keep-alive", cause="http10_open")
+        # Without a length the body's end is the connection's, whatever the client has asked for.
+        answer = _ask_as_old_client(
+            connection, report, "Connection: keep-alive", cause="http10_open"
+        )
+        if "keep-alive" in options_of(answer) and answer.header("content-length") is None:
+            what = "The answer says keep-alive, and its body ends with the connection"
+            connection.fault("kept_in_words", what, answer.raw)
         connection.ends(
             "http10_open", "Without a length, the end of the connection is the body's end"
         )

@@ -159,6 +159,12 @@ def _skips_bodies(server: Server, rng: Random, file: Wanted) -> None:
             body = request_forms.Body((length,), content)
             places = [1 - len(content) / 2 / (len(content) + 90)] if pause else []
             _body_goes_by(server, file, _Upload("body", method, file, body, places, pause))
+    for line in (length.lower(), length.upper()):
+        body = request_forms.Body((line,), content)
+        _body_goes_by(server, file, _Upload("body", "POST", file, body))
+    for line in (coding.lower(), "Transfer-Encoding: CHUNKED"):
+        body = request_forms.Body((line,), plain)
+        _body_goes_by(server, file, _Upload("body-in-chunks", "POST", file, body))
     for method in ("POST", "GET"):
         for raw in (plain, trailer):
             body = request_forms.Body((coding,), raw)

@@ -67,6 +67,8 @@ def _changed_between(server: Server, rng: Random) -> None:
         ("was replaced by one of the same length, which is an hour older", third),
         ("was replaced by one of the same length and the same time", fourth),
         ("was rewritten in its place, and is longer", rng.randbytes(6000)),
+        *((f"was {again}, as long as before", rng.randbytes(6000)) for again in _AT_ONCE),
+        ("was rewritten in its place, and given its old length and time", rng.randbytes(6000)),
         ("was replaced by a large one", rng.randbytes(THRESHOLD + rng.randrange(1, 9999))),
         ("was removed", None),
         ("is there again", first),
@@ -76,7 +78,10 @@ def _changed_between(server: Server, rng: Random) -> None:
         if content is None:
             file.unlink()
         elif "in its place" in what:
+            was = file.stat()
             file.write_bytes(content)
+            if "old length and time" in what:  # as `touch -r` does it
+                os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
         else:
             other = server.root / f"new-{file.name}"
             other.write_bytes(content)
@@ -91,6 +96,10 @@ def _changed_between(server: Server, rng: Random) -> None:
                 _as_it_is(server, file, content, what, seen)
         seen += [content] if content is not None else []
         time.sleep(0.05)  # the file system's clock can't show the change
+
+
+_AT_ONCE = [f"rewritten in its place{again}" for again in ("", " again", " once more")]
+"""Changes within a second, most likely, that leave the file's name, number and length."""
 
 
 def _as_it_is(

@@ -77,6 +77,7 @@ def real_errors(server: Server, rng: Random) -> None:
         ("/null%00.html", "no file's name can have a NUL in it"),
         (f"/{name}%00", "no file's name can have a NUL in it"),
         ("/caf%e9.html", "that name is not UTF-8"),
+        (f"/%ff{name}", "that name is not UTF-8, though without the byte ff there is such a file"),
     ):
         expect_error(server, "impossible-name", path, some_error, what)
     _leads_out(server, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -82,12 +83,19 @@ def names_are_found(server: Server, rng: Random) -> None:
             return  # an earlier example made a file where this one needs a folder, or a folder
         with open_connection(server, {}) as connection:
             connection.note(f"there is a file {path!r} below DIR")
-            connection.ask(Wanted(f"/{target}", content), "Connection: close")
+            # A file is a file, whatever lies beside it and whatever the client could unpack.
+            accepted = "Accept-Encoding: gzip, deflate, br"
+            connection.ask(Wanted(f"/{target}", content), accepted, "Connection: close")
 
+    with promise("file"):
+        for packed in ("page.css.gz", "page.css.br"):
+            (server.root / packed).write_bytes(gzip.compress(b"a page, packed"))
+        found("page.css", "page.css")
     with promise("names"):
         for name in rng.sample(AWKWARD, len(AWKWARD)):
             found(name, target_of(name))
-        for_all(paths, rng, lambda path: found(path, target_of(path)), examples=40)
+        known = ["a folder/inner.txt", "a folder/one more/inner.txt"]
+        for_all(paths, rng, lambda path: found(path, target_of(path)), known=known, examples=40)
     with promise("encoded"):
         both = paths.flatmap(lambda path: st.tuples(st.just(path), encoded(path)))
         name = "caf\u00e9-\u0416 .txt"

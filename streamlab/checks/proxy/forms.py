@@ -252,8 +252,12 @@ says that the client wants no coding (RFC 9110, section 12.5.3)."""
 NOT_UP = (
     *("Authorization", "Cookie", "Proxy-Authorization", "X-Api-Key", "X-Note", "Referer"),
     *("Accept-Language", "Origin", "Range-Unit", "Accepted", "If"),
+    *("X-Request-Id", "Traceparent", "Baggage", "Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"),
 )
 """Names of header lines that end at the gateway; some resemble names of those that go on."""
+
+ABOUT_THE_CLIENT = ("forwarded", "x-forwarded-for", "x-real-ip", "x-client-ip")
+"""Lines in which a gateway tells for whom it asks, in lower case (RFC 7239)."""
 
 
 def all_off(tag: str) -> Asked:

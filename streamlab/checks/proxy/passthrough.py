@@ -55,6 +55,9 @@ def check_passthrough(launch: Launch, rng: Random) -> None:
             name = rng.choice(list(ROUTES))
             given = Given(b"as ordered", status, on=forms.TWO_LINES)
             _answer_comes_through(gate, given, name, status % 2 == 0)
+        kinds = (("Content-Type", "text/csv"), ("Content-Disposition", "inline"))
+        for name in ROUTES:
+            _answer_comes_through(gate, Given(b"1,2\n", on=kinds), name, False)
         for_all(_given(), rng, lambda drawn: _answer_comes_through(gate, *drawn), examples=40)
         for name, about in ((None, False), ("lake", False), (None, True)):
             with promise("to-client"):
@@ -232,6 +235,11 @@ def _to_provider(gate: Gateway, asked: Asked, name: str | None) -> None:
     with promise("host"):
         if found.header("host") != f"127.0.0.1:{gate.origin.port}":
             gate.fail("wrong_host", f"{summary}Host should be that of the upstream.", by_hand)
+    with promise("nothing-else"):
+        for key, value in found.headers:
+            if key in forms.ABOUT_THE_CLIENT:
+                what = f"{summary}{key} tells the upstream about the client: {value!r}."
+                gate.fail("request_header_leaks", what, by_hand)
     for key, value in asked.off:
         cookie = key.lower() == "cookie"
         with promise("no-cookies" if cookie else "nothing-else"):

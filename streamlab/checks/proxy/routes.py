@@ -61,6 +61,7 @@ def finds_its_way(launch: Launch, rng: Random) -> None:
             st.tuples(forms.unknown_providers(), st.booleans()),
             rng,
             lambda each: _refuses_provider(gate, *each),
+            known=[(name, about) for name in ("", "sea", "rivers") for about in (False, True)],
             examples=20,
         )
 

@@ -337,3 +337,21 @@ def _changed(server: Server, rng: Random, some: int) -> None:
         )
         body[at : at + some] = body[at : at + some].lower()
         in_capitals = f"bytes {asked} are in small letters now. That was the tag of the old content"
+    _changed_at_once(server, rng)
+
+
+def _changed_at_once(server: Server, rng: Random) -> None:
+    """Changes as quick as the file system's clock can tell apart give a tag each."""
+    video, tags = write_fixture(server, rng, 3000), list[str]()
+    for number in range(8):
+        before = video.file.stat().st_ctime_ns
+        video = replace(video, body=bytes(rng.randbytes(3000)))
+        while video.file.stat().st_ctime_ns == before:
+            video.file.write_bytes(video.body)
+        with put_to_the_test("etag-changes"), open_connection(server) as connection:
+            connection.note(f"the file was rewritten {number + 1} times within moments")
+            answer = connection.ask(Wanted(video.path, None), method="HEAD")
+            tags.append(answer.header("etag") or "")
+            if tags[-1] in tags[:-1]:
+                what = "The content has changed, and the tag is one that the file had before"
+                connection.fault("same_tag", what, answer.raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from random import Random
 
@@ -132,12 +133,22 @@ def _type_of(server: Server, video: Video) -> str:
 def _no_boundary_in_the_file(server: Server, rng: Random, video: Video) -> None:
     """A file that contains the boundary of an earlier answer can still be read in parts."""
     ranges = [(0, 1999), (5000, 6999)]
-    with put_to_the_test("boundary"), open_connection(server) as connection:
-        connection.send(Wanted(video.path, None).request(f"Range: bytes={text_of(ranges)}"))
-        answer = connection.receive()
-        expect_multipart(video, ranges)(connection, answer)
-        boundary = boundary_in(answer.header("content-type") or "")
-    line = b"\r\n--" + boundary
+    boundaries: list[bytes] = []
+    for _ in range(2):
+        with put_to_the_test("boundary"), open_connection(server) as connection:
+            connection.send(Wanted(video.path, None).request(f"Range: bytes={text_of(ranges)}"))
+            answer = connection.receive()
+            expect_multipart(video, ranges)(connection, answer)
+            boundaries.append(boundary_in(answer.header("content-type") or ""))
+    if counted := counted_on(boundaries[0], boundaries[1]):
+        lines = b"".join(b"\r\n--" + each for each in counted)
+        trap = write_fixture(server, rng, 9000)
+        trap = replace(trap, body=trap.body[:200] + lines + trap.body[200 + len(lines) :])
+        trap.file.write_bytes(trap.body)
+        converse(
+            server, [ranged("boundary", trap, text_of(ranges), expect_multipart(trap, ranges))]
+        )
+    line = b"\r\n--" + boundaries[-1]
     # Now another file contains it, and so does that very file, with the same date and size.
     for trap in (write_fixture(server, rng, 9000), video):
         body, about = bytearray(trap.body), trap.file.stat()
@@ -149,6 +160,24 @@ def _no_boundary_in_the_file(server: Server, rng: Random, video: Video) -> None:
         converse(
             server, [ranged("boundary", trap, text_of(ranges), expect_multipart(trap, ranges))]
         )
+
+
+def counted_on(first: bytes, second: bytes, many: int = 20) -> list[bytes]:
+    """The boundaries to come after these two if boundaries are counted; none if they are drawn."""
+    for digits, base in ((b"[0-9]+", 10), (b"[0-9a-f]+", 16)):
+        one, other = (re.split(b"(" + digits + b")", each) for each in (first, second))
+        differing = [at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b]
+        if len(one) != len(other) or len(differing) != 1 or differing[0] % 2 == 0:
+            continue
+        at = differing[0]
+        number, width = int(other[at], base), len(other[at]) if other[at][:1] == b"0" else 0
+        step = number - int(one[at], base)
+        if 0 < step < 10:
+            form = f"{{:0{width}{'d' if base == 10 else 'x'}}}" if width else "{:d}"
+            form = form if base == 10 or width else "{:x}"
+            coming = (form.format(number + step * ahead).encode() for ahead in range(1, many + 1))
+            return [b"".join([*other[:at], each, *other[at + 1 :]]) for each in coming]
+    return []
 
 
 def _not_too_many(server: Server, rng: Random) -> None:

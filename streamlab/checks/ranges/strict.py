@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from streamlab.checks.connection import Connection
@@ -59,6 +60,10 @@ def strict_ranges(server: Server, rng: Random) -> None:
             ),
             # From here on curl can't send what was sent.
             *(step for step in clever if step.how),
+            replace(
+                _ignored("one-malformed", video, f"bytes=0-{some},\xa09-{some}"),
+                how="with a no-break space (byte 0xa0) before the second range",
+            ),
             *_with_many_digits(video, some, many),
             ranged("one-range", video, f"{some}-{2 * some}", expect_partial(video, some, 2 * some)),
         ],
@@ -138,11 +143,24 @@ def _with_many_digits(video: Video, some: int, digits: int) -> list[Step]:
         video, 0, size - 1, "the whole file, because it ends there", "many_digits"
     )
     past = expect_416(video, "No file has that many bytes", "many_digits")
+    zeros = "0" * digits
+    lower = f"{nines}-8{nines[1:]}"
+    why = f"The last byte, 8 and {digits - 1} times 9, is before the first, {digits} times 9"
     return [
         ranged("many-digits", video, f"{some}-{10**30}", everything),
         ranged("many-digits", video, f"{some}-{nines}", everything, how=how),
         ranged("many-digits", video, f"-{nines}", suffix, how=how),
         ranged("many-digits", video, f"{nines}-", past, how=how),
+        ranged(
+            "many-digits",
+            video,
+            f"{zeros}{some}-{zeros}{2 * some}",
+            expect_partial(
+                video, some, 2 * some, "zeros before it change no number", "many_digits"
+            ),
+            how=f"with {digits} zeros before each number",
+        ),
+        ranged("many-digits", video, lower, expect_full(video, why, "many_digits"), how=how),
     ]
 
 

@@ -118,6 +118,17 @@ def connections_keep_their_word(server: Server, rng: Random) -> None:
             with _says_close(), open_connection(server, RENAMED) as connection:
                 if _goes_on(connection, connection.ask(wanted, method=method), method):
                     _ask_and_part(connection, after)
+    # Whole pieces of any size up to that: a server that waits for a shorter one finds none.
+    whole = Wanted(f"/{name_of(rng)}", rng.randbytes(16 * MiB))
+    (server.root / whole.path[1:]).write_bytes(whole.body or b"")
+    with _says_close(), open_connection(server, RENAMED) as connection:
+        if _goes_on(connection, connection.ask(whole), "GET"):
+            with promise("in-order"):
+                _ask_and_part(connection, after)
+    with promise("close-asked"), open_connection(server, RENAMED) as connection:
+        lines = [f"X-Fill-{number}: {'x' * 400}" for number in range(30)]
+        connection.ask(after, *lines, "Connection: close")
+        connection.ends("stays_open", "The request said Connection: close, after 12 KB of others")
     with _says_close(), open_connection(server, RENAMED) as connection:
         if not _goes_on(connection, connection.ask(after), "GET"):
             with promise("in-order"):
@@ -128,7 +139,12 @@ def connections_keep_their_word(server: Server, rng: Random) -> None:
     course = st.builds(list.__add__, st.lists(requests, min_size=2, max_size=6), last)
     heaps = st.tuples(course, request_forms.cuts(2))
     with promise("in-order", closes="says-close", stays_open="close-asked"):
-        for_all(heaps, rng, lambda heap: _send_at_once(server, after, *heap), examples=30)
+        get_all = [("GET", wanted) for wanted in files[:-1]]
+        known = [(get_all[1:4], list[float]()), ([*get_all[1:], ("GET", missing[0])], [0.5])]
+        for_all(
+            heaps, rng, lambda heap: _send_at_once(server, after, *heap), known=known, examples=30
+        )
+        _answers_before_the_next_is_whole(server, after)
         _ever_more(server, after, rng.randrange(1100, 1200))
 
 
@@ -166,6 +182,16 @@ def _send_at_once(
             if not _goes_on(connection, connection.expect(wanted, method, "lost_request"), method):
                 return
         _ask_and_part(connection, after)
+
+
+def _answers_before_the_next_is_whole(server: Server, wanted: Wanted) -> None:
+    """A request is answered, though a part of the next one came in the same piece."""
+    with open_connection(server, RENAMED) as connection:
+        first, second = wanted.request(), wanted.request("Connection: close")
+        connection.send(first + second[:9], how="one request and the beginning of the next")
+        if _goes_on(connection, connection.expect(wanted, cause="no_answer"), "GET"):
+            connection.send(second[9:], how="the rest")
+            connection.expect(wanted, cause="lost_request")
 
 
 def _ever_more(server: Server, wanted: Wanted, number: int, at_once: int = 25) -> None:
