@@ -32,6 +32,7 @@ from streamlab.labs.command import left_out, programs_of, with_command
 from streamlab.labs.progress import last_results, next_hint, remember
 from streamlab.labs.progress import reset as reset_lab
 from streamlab.labs.results import CheckResult
+from streamlab.probe.command import probe
 
 app = typer.Typer(
     help="Pour the River Through a Cup: tools for the course.",
@@ -263,6 +264,9 @@ def workspace() -> None:
         typer.echo(line)
 
 
+app.command(epilog="Example: `streamlab probe http://127.0.0.1:8000/big.bin --pid 1234 --curl`")(
+    probe
+)
 app.command(
     epilog="Examples: `streamlab collect handed-in/ --roster roster.csv --dry-run` · "
     "`streamlab collect handed-in/ --roster roster.csv --lab 02 --out class-02/`"

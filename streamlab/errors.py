@@ -141,3 +141,7 @@ class ProcessGoneError(MeterError):
 
 class IsolationError(StreamlabError):
     """A program can't be shut in as it should be: it must not start."""
+
+
+class ProbeError(StreamlabError):
+    """A server can't be probed: a wrong address or process, or a limit; the message says which."""

@@ -155,7 +155,7 @@ def measure(
         reset_high_water(server.pid)
         with Sampler(server.pid, interval) as sampler:
             _all_well(crowd.arrive())
-            plateau, buffers = _at_rest(server.pid), socket_buffers()
+            plateau, buffers = at_rest(server.pid), socket_buffers()
             read = bytes_read(server.pid)
             states = thread_states(server.pid) if exact() else None
             downloads = _all_well(crowd.finish())
@@ -296,7 +296,7 @@ def _until_idle(pid: int, timeout: float) -> None:
         time.sleep(0.01)
 
 
-def _at_rest(pid: int, timeout: float = 10.0) -> Memory:
+def at_rest(pid: int, timeout: float = 10.0) -> Memory:
     """The memory of a server that has done what it does for clients that wait.
 
     Its clients have their first bytes, and it may go on reading ahead of them. Within a tenth of a

@@ -34,6 +34,7 @@ MORE = {
     "streamlab.lesson.experiment.fill": "notebooks write its keywords; it makes a `Load` of them",
     "streamlab.lesson.experiment.measure": "as `fill`",
     "streamlab.lesson.experiment.waiting": "as `fill`",
+    "streamlab.probe.command.probe": "each parameter is an option of the command",
     "streamlab.process.server.Server.__init__": "notebooks write its keywords; it makes "
     "`Conditions` of those that go on to the supervisor",
 }

@@ -91,7 +91,7 @@ def test_who_has_something_to_do_is_not_at_rest(
     monkeypatch.setattr(experiment, "memory_of", lambda _: Memory(0, 0))
     monkeypatch.setattr(experiment, "bytes_read", lambda _: next(sizes, 3))
     monkeypatch.setattr(proc, "thread_states", lambda _: {7: next(letters, "SS")})
-    experiment._at_rest(7)
+    experiment.at_rest(7)
     assert [*letters, *sizes] == []
 
 
