@@ -171,7 +171,14 @@ def leaving(found: Left, each: float) -> Row:
     if left := found.found(each):
         text = f"{who} leave {' and '.join(left)} behind, and as many again do so again"
         return answer("leaving", "bad", text, figure, **figures)
-    return answer("leaving", "good", f"{who} leave nothing behind", figure, **figures)
+    pools = any(
+        getattr(last, what) > getattr(first, what) + 3
+        for what in ("descriptors", "threads", "children")
+    )
+    text = f"{who} leave nothing behind"
+    if pools:
+        text = f"{who} leave nothing more behind than {found.clients} before them"
+    return answer("leaving", "good", text, figure, **figures)
 
 
 def framing(found: Whole) -> Row:

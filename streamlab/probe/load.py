@@ -72,7 +72,8 @@ class Stalled:
     taken: int | None = None
     """Bytes that it had read when it rested."""
     held: int | None = None
-    """Bytes of memory that it had taken by then."""
+    """Bytes of memory that it had taken by then; at least what one more client costs later, because
+    the first one may get memory that an earlier answer has left."""
 
     @property
     def out(self) -> int:
@@ -192,6 +193,8 @@ def measure(target: Target, budget: Budget, plan: Plan) -> Measured:
                 found.stalled.held = grown
             if found.growth.unserved:
                 break
+    if found.stalled.held is not None:
+        found.stalled.held = max(found.stalled.held, round(found.growth.each))
     _after(target.pid, found.left, None, plan)
     if found.growth.unserved:
         return found

@@ -29,7 +29,7 @@ FEW = (1, 2, 4)
 """So many clients come to a host that is not this machine."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ProbeResult:
     """What came of all questions. A figure that was not measured is None."""
 
@@ -83,11 +83,16 @@ class ProbeResult:
         return value if isinstance(value, int) else None
 
     def __str__(self) -> str:
-        """The rows as text, for the message of an `assert`."""
+        """All rows, one a line."""
         return "\n".join(
             f"{each.outcome:<4}  {each.question}: {each.verdict.text} [{each.verdict.live}]"
             for each in self.rows
         )
+
+    def __repr__(self) -> str:
+        """What is wrong, for the message of an `assert`, which pytest cuts."""
+        told = [f"{self.row(each).question}: {self.row(each).verdict.text}" for each in self.bad]
+        return f"<{self.url}: {'; '.join(told) or 'nothing is wrong'}>"
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,7 @@ def examine(
     """
     wish = wish or Wish()
     asked = [each for each in QUESTIONS if each in wish.questions]
-    if not ipaddress.ip_address(target.address).is_loopback:
-        wish = replace(wish, plan=replace(wish.plan, steps=FEW))
+    wish = replace(wish, plan=plan_for(target, wish.plan))
     doing("the whole file, and a second answer")
     file = whole(target, budget)
     _large_enough(file, asked, target)
@@ -134,6 +138,12 @@ def examine(
     found = [replace(rows[each], curl=by_hand(rows[each], target, file)) for each in asked]
     notes = [target.note] if target.note else []
     return ProbeResult(target.url, target.pid, file.size, tuple(found), tuple(notes))
+
+
+def plan_for(target: Target, plan: Plan) -> Plan:
+    """The plan, with few clients where the target is not this machine."""
+    local = ipaddress.ip_address(target.address).is_loopback
+    return plan if local else replace(plan, steps=FEW)
 
 
 def _jobs(
