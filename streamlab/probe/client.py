@@ -6,6 +6,7 @@ Sizes are in bytes, times in seconds.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from streamlab.files import KiB, MiB, TiB, size_text
 from streamlab.http.parts import Data, End, Fields, Head, Limits, Part
 from streamlab.http.reader import AnswerReader
 from streamlab.probe.target import Target
-from streamlab.process.patience import Deadline, PatientSocket
+from streamlab.process.patience import PatientSocket
 
 LIMITS = Limits(head=256 * KiB, line=8 * KiB, trailer=64 * KiB, body=1024 * TiB)
 """Of an answer. Nothing of its body is kept."""
@@ -37,10 +38,7 @@ class Budget:
     """For how many seconds one answer may bring nothing."""
     received: int = 0
     connections: int = 0
-    deadline: Deadline = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.deadline = Deadline(self.most_seconds)
+    began: float = field(default_factory=time.monotonic)
 
     def connect(self) -> None:
         """Count a connection; raises `LimitReached`."""
@@ -61,7 +59,7 @@ class Budget:
 
     def look(self) -> None:
         """Raises `LimitReached` if the time is up."""
-        if self.deadline.passed:
+        if time.monotonic() > self.began + self.most_seconds:
             raise LimitReached(f"more than {self.most_seconds:g} s were needed: raise --seconds")
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from streamlab.files import KiB, MiB, size_text
 from streamlab.lesson.verdicts import Verdict
-from streamlab.probe.load import Growth, Left, Stalled
+from streamlab.probe.load import SHARE, Growth, Left, Stalled
 from streamlab.probe.ranges import Ranges
 from streamlab.probe.wire import Headed, Whole
 
@@ -28,8 +28,6 @@ QUESTIONS = {
 MEMORY = ("growth", "backpressure", "leaving")
 """Those that need the process, and a file of some size."""
 
-SHARE = 4
-"""A client that costs a fourth of the file costs a share of it."""
 MUCH = 16 * MiB
 """So many bytes are much for one client, whatever the size of the file."""
 NO_PID = "not measured: it needs the server's process, --pid"

@@ -11,6 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import psutil
+
 from streamlab.checks.observe import ResourceCounts
 from streamlab.errors import AnswerError, ProcessGoneError
 from streamlab.files import KiB, MiB, size_text
@@ -29,6 +31,8 @@ from streamlab.process.proc import (
     threads_of,
 )
 
+SHARE = 4
+"""A client that costs a fourth of the file costs a share of it."""
 NOISE = 8 * MiB
 """So many bytes an allocator may keep, with no leak."""
 SIP = 16 * KiB
@@ -152,15 +156,24 @@ def stalled_client(target: Target, budget: Budget) -> Stalled:
     return found
 
 
-def measure(target: Target, budget: Budget, plan: Plan) -> Measured:
+def _enough(growth: Growth, plan: Plan, size: int) -> bool:
+    """Whether more clients would tell nothing new, or could take all memory of this machine."""
+    if len(growth.clients) > 1 and growth.each >= size / SHARE:
+        return True
+    more = [step for step in plan.steps if step > growth.clients[-1]]
+    return bool(more) and growth.each * more[0] > psutil.virtual_memory().available / 2
+
+
+def measure(target: Target, budget: Budget, plan: Plan, size: int) -> Measured:
     """Let clients come, wait and leave, twice, and measure the process of the target.
+
+    `size` is that of the file. Fewer clients come than planned where each costs a share of it.
 
     The target has a process. Raises `LimitReached`, and `MeterError` if it can't be measured.
     """
     assert target.pid is not None
     found = Measured()
     crowd = plan.steps[-1]
-    found.left.clients = crowd
     before = at_rest(target.pid).private
     found.left.counts.append(counts_of(target.pid))
     found.left.memory.append(before)
@@ -191,8 +204,9 @@ def measure(target: Target, budget: Budget, plan: Plan) -> Measured:
                 found.stalled.in_kernel = queued(clients[0])
                 found.stalled.taken = _since(target.pid, read)
                 found.stalled.held = grown
-            if found.growth.unserved:
+            if found.growth.unserved or _enough(found.growth, plan, size):
                 break
+        found.left.clients = crowd = len(clients)
     if found.stalled.held is not None:
         found.stalled.held = max(found.stalled.held, round(found.growth.each))
     _after(target.pid, found.left, None, plan)

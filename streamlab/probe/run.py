@@ -166,7 +166,7 @@ def _memory(target: Target, budget: Budget, plan: Plan, file: Whole) -> list[Row
         with suppress(AnswerError, OSError):
             rows[1] = judge.backpressure(stalled_client(target, budget), file.size)
         return rows
-    found = measure(target, budget, plan)
+    found = measure(target, budget, plan, file.size)
     growth = judge.growth(found.growth, found.stalled, file.size)
     if found.growth.ended:
         why = "not measured: the process ended (see growth)"
