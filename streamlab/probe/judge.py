@@ -251,7 +251,7 @@ def first_byte(found: Whole) -> Row:
         "first_byte_share": round(share, 4),
     }
     text = f"it came after {share:.0%} of the time of the whole download: not judged"
-    figure = f"{1000 * found.first_byte:.3g} of {1000 * found.seconds:.3g} ms"
+    figure = f"{1000 * found.first_byte:.1f} of {1000 * found.seconds:.0f} ms"
     return answer("first-byte", "open", text, figure, **figures)
 
 

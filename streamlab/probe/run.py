@@ -207,7 +207,7 @@ def by_hand(row: Row, target: Target, file: Whole) -> str:
     one = f"curl -s --limit-rate 1K -o /dev/null {url}"
     many = f"for i in $(seq 30); do {one} & done; sleep 3"
     memory = f"ps -o pid,rss,args --pid {pid} --ppid {pid}"
-    opened = f"ls {PROC}/{pid}/fd | wc -l"
+    opened = f"for p in {pid} $(pgrep -P {pid}); do ls {PROC}/$p/fd; done | wc -l"
     times = "%{time_starttransfer} of %{time_total} s"
     commands = {
         "growth": f"{memory}; {many}; {memory}; kill $(jobs -p)",

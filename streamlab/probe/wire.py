@@ -59,8 +59,10 @@ class Whole:
     head: Head
     samples: Samples
     first_byte: float | None = None
-    """Seconds from the request to the first byte of the body; None if it has none."""
+    """Seconds from the request to the first byte of the body, None if it has none: of the second
+    download, where there is one, because the first one may wait for the disk."""
     seconds: float = 0.0
+    """Seconds of the whole download."""
     problem: str = ""
     """What is wrong with how it ends; empty if nothing is."""
     again: Fields = field(default_factory=list)
@@ -198,11 +200,13 @@ def _closes_when_asked(target: Target, budget: Budget, found: Whole) -> str:
     """What is wrong with an answer to a request that asks to close; it is read whole, too."""
     with Client(target, budget) as client:
         try:
+            began, first, size = time.perf_counter(), 0.0, 0
             client.ask(last=True)
-            size = 0
             for part in client.parts():
                 if isinstance(part, Data):
+                    first = first or time.perf_counter() - began
                     size += len(part.data)
+            found.first_byte, found.seconds = first or None, time.perf_counter() - began
             more = client.closes()
         except TimeoutError:
             ended = client.reader.stage == "end"
