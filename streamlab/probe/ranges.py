@@ -69,7 +69,7 @@ def ranges(target: Target, budget: Budget, file: Whole) -> Ranges:
     lines = (f"Range: {some}", 'If-Range: "no-such-version"')
     what, why = _ask(target, budget, file, [(first, last)], *lines)
     if what == "served":
-        why = "If-Range names another version, and a part of this one comes: half of each is stored"
+        why = "a part comes, though the client has another version: it stores half of each"
     guarded: What = "served" if what == "ignored" else "wrong"
     if found.named("served") or guarded == "wrong":
         found.asked.append(Asked("If-Range that does not fit", lines, guarded, why))
