@@ -15,7 +15,7 @@ SYSTEM ?=
 INSTALL = SYSTEM='$(SYSTEM)' PYTHON='$(PYTHON)' sh tools/install_system_packages.sh
 LISTS_FOR_TESTS = apt.txt apt-test.txt
 
-.PHONY: help lab test quick fresh soak mutants notebooks labs bench system for-lab for-tests environment
+.PHONY: help lab test quick fresh soak mutants notebooks labs bench site site-test system for-lab for-tests for-site environment
 .NOTPARALLEL:
 
 help:
@@ -28,6 +28,8 @@ help:
 	@echo 'make notebooks  run every notebook again and save it, normalised'
 	@echo 'make labs       generate labs/ from solutions/, and run the notebooks of both'
 	@echo 'make bench      the solutions beside nginx and others: a table and a chart in docs/'
+	@echo 'make site       the course as web pages, in site/: open site/index.html in a browser'
+	@echo 'make site-test  build the site and look at it in a browser, in light and dark'
 	@echo 'make system     install the system packages of apt.txt and apt-test.txt that are missing'
 	@echo
 	@echo 'lab and test install system packages where nothing has to be asked; SYSTEM=no: never'
@@ -67,6 +69,12 @@ labs: for-lab environment
 bench: for-tests environment
 	$(IN_VENV)/python tools/bench/run.py
 
+site: for-site
+	$(IN_VENV)/python tools/website/build_site.py
+
+site-test: for-tests for-site
+	$(IN_VENV)/python -m pytest -q tests/site
+
 system:
 	@$(INSTALL) $(LISTS_FOR_TESTS)
 
@@ -80,3 +88,6 @@ for-tests:
 environment:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 to 3.14 is needed: install one, or name another one with make PYTHON=...'; exit 1; }
 	@$(PYTHON) tools/make_environment.py
+
+for-site: environment
+	@$(PYTHON) tools/make_environment.py site
