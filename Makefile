@@ -62,6 +62,7 @@ mutants: for-lab environment
 
 notebooks: for-lab environment
 	$(IN_VENV)/python tools/save_notebooks.py
+	$(IN_VENV)/python tools/website/myths.py
 
 labs: for-lab environment
 	$(IN_VENV)/python tools/make_labs.py

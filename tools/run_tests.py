@@ -139,6 +139,8 @@ def tests_of(file: str) -> list[str]:
         return [file] if path.name.startswith("test_") and path.suffix == ".py" else []
     if path.parts[0] not in ("streamlab", "tools") or path.suffix != ".py":
         return []
+    if path.parts[:2] == ("tools", "website"):
+        return ["tests/site/test_transformations.py"]
     inside = path.parts[1:-1] if path.parts[0] == "streamlab" else ("tools",)
     names = [path.stem, *inside[::-1]]
     for depth in range(len(inside), -1, -1):

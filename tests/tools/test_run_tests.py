@@ -35,6 +35,7 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ("streamlab/checks/hybrid/headers.py", ["tests/checks/test_hybrid.py"]),
         ("streamlab/checks/probes/files.py", ["tests/checks/test_probes.py"]),
         ("streamlab/grading/export/moodle.py", ["tests/grading/test_export.py"]),
+        ("tools/website/folds.py", ["tests/site/test_transformations.py"]),
         ("tools/fresh.py", ["tests/tools/test_fresh.py"]),
         ("tests/test_files.py", ["tests/test_files.py"]),
         ("tests/conftest.py", []),
