@@ -70,7 +70,7 @@ labs: for-lab environment
 bench: for-tests environment
 	$(IN_VENV)/python tools/bench/run.py
 
-site: for-site
+site: for-lab for-site
 	$(IN_VENV)/python tools/website/build_site.py
 
 site-test: for-tests for-site

@@ -34,7 +34,7 @@ def main() -> None:
 
 def make() -> None:
     """Make `.venv`, unless it is there and fits."""
-    wanted = fingerprint(FILES)
+    wanted = fingerprint()
     if STAMP.is_file() and STAMP.read_text() == wanted:
         return
     print(
@@ -58,7 +58,7 @@ def add_site() -> None:
     SITE_STAMP.write_text(wanted)
 
 
-def fingerprint(files: Sequence[str]) -> str:
+def fingerprint(files: Sequence[str] = FILES) -> str:
     """What an environment depends on, Python and these files, as a hash."""
     digest = hashlib.sha256(sys.version.encode())
     for name in files:

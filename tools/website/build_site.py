@@ -66,7 +66,8 @@ def build(scratch: Path) -> int:
         drawing.copy(source / "_static" / "mermaid")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going"]
     command += ["-d", str(scratch / "doctrees"), str(source), str(scratch / "html")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(COURSE)])}
+    path = [str(HERE), str(COURSE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     status = subprocess.run(command, env=environment, check=False).returncode
     return len(pages) if status == 0 else 0
 

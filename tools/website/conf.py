@@ -20,7 +20,7 @@ myst_enable_extensions = ["colon_fence"]
 
 # The notebooks stand as they were saved: none is run, and none brings a script from elsewhere.
 nb_execution_mode = "off"
-nb_ipywidgets_js = {}
+nb_ipywidgets_js: dict[str, Any] = {}
 
 html_theme = "sphinx_book_theme"
 html_title = project
@@ -29,7 +29,7 @@ templates_path = ["_templates"]
 html_sidebars = {"**": ["start.html", "search-button-field.html", "sbt-sidebar-nav.html"]}
 html_context = {"default_mode": "auto"}
 html_css_files = ["course.css"]
-html_js_files = ["course.js"]
+html_js_files: list[str | tuple[str, dict[str, str]]] = ["course.js"]
 html_favicon = "_static/cup.svg"
 html_copy_source = False
 html_show_sourcelink = False

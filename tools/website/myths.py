@@ -29,7 +29,7 @@ Chapters = Callable[[str], NotebookNode]
 
 def saved(name: str) -> NotebookNode:
     """A chapter of the course as it was saved, without its pictures."""
-    notebook = nbformat.read(COURSE / "notebooks" / name, as_version=4)
+    notebook: NotebookNode = nbformat.read(COURSE / "notebooks" / name, as_version=4)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("image/png", None)

@@ -113,7 +113,8 @@ def promises(lab: Path) -> NotebookNode:
         title = titles.get(row["check"], {}).get("title", "")
         check = f"`{row['check']}`" + (f": {title}" if title else "")
         lines.append(f"| `{name}` | {_in_a_cell(row['text'])} | {check} |")
-    return v4.new_markdown_cell("\n".join(lines), id="promises")
+    cell: NotebookNode = v4.new_markdown_cell("\n".join(lines), id="promises")
+    return cell
 
 
 def start_page(readme: str, chapters: list[str], labs: list[str], texts: list[str]) -> str:
