@@ -76,10 +76,10 @@ def find_git() -> str | None:
 
 
 @cache
-def pins() -> dict[str, list[Requirement]]:
-    """The lines of requirements.txt by the names of packages."""
+def pins(file: str = "requirements.txt") -> dict[str, list[Requirement]]:
+    """The lines of a file of pins by the names of packages."""
     found: dict[str, list[Requirement]] = {}
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+    for line in (ROOT / file).read_text().splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
             pin = Requirement(line)
             found.setdefault(canonicalize_name(pin.name), []).append(pin)
@@ -98,9 +98,13 @@ def test_conda_and_binder_use_the_one_list() -> None:
     assert names == ["python", "pip"]
 
 
-def test_every_line_is_a_pin() -> None:
-    """requirements.txt has exact versions, markers where needed, comments, and no option at all."""
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+FOR_THE_SITE = "requirements-site.txt"
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", FOR_THE_SITE])
+def test_every_line_is_a_pin(file: str) -> None:
+    """A file of pins has exact versions, markers where needed, comments, and no option at all."""
+    for line in (ROOT / file).read_text().splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
             assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+_-]*( ; [^;]+)?", line), line
 
@@ -122,22 +126,22 @@ UNPINNED = {"nbgrader"}
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    ("wanted", "file"),
     [
-        *PROJECT["project"]["dependencies"],
+        *((each, "requirements.txt") for each in PROJECT["project"]["dependencies"]),
         *(
-            each
+            (each, FOR_THE_SITE if name == "site" else "requirements.txt")
             for name, group in PROJECT["project"]["optional-dependencies"].items()
             for each in group
             if name not in UNPINNED
         ),
     ],
 )
-def test_every_dependency_is_pinned_within_its_range(wanted: str) -> None:
-    """Each dependency, of the library or of its development, has a pin that its range allows."""
+def test_every_dependency_is_pinned_within_its_range(wanted: str, file: str) -> None:
+    """Each dependency, of the library or of an extra, has a pin that its range allows."""
     requirement = Requirement(wanted)
-    lines = pins().get(canonicalize_name(requirement.name), [])
-    assert lines, f"{wanted} is not pinned in requirements.txt"
+    lines = pins(file).get(canonicalize_name(requirement.name), [])
+    assert lines, f"{wanted} is not pinned in {file}"
     for pin in lines:
         (version,) = pin.specifier
         assert requirement.specifier.contains(version.version, prereleases=True), f"{pin}"
