@@ -292,5 +292,7 @@ def violations(page: Page) -> list[str]:
     spec = importlib.util.find_spec("axe_playwright_python")
     assert spec is not None and spec.submodule_search_locations
     page.evaluate((Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")["violations"]
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")[
+        "violations"
+    ]
     return [f"{each['id']}: {each['nodes'][0]['failureSummary']}" for each in found]
