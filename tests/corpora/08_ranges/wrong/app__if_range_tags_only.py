@@ -41,7 +41,8 @@ def pour(file, first, last):
 
 
 def number(digits):
-    return int(digits) if len(digits) < 19 else 10**18
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) < 4000 else 10**4000 + int(digits[:4000])
 
 
 def parse(header, size):

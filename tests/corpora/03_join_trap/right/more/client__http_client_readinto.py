@@ -12,12 +12,16 @@ from urllib.parse import urlsplit
 CHUNK = 64 * 1024
 
 
+def target_of(parts):
+    return f"{parts.path or '/'}?{parts.query}".rstrip("?")
+
+
 def pour(url, file):
     parts = urlsplit(url)
     digest, size = hashlib.sha256(), 0
     view = memoryview(bytearray(CHUNK))
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)
-    connection.request("GET", parts.path)
+    connection.request("GET", target_of(parts))
     with connection.getresponse() as response:
         if response.status >= 400:
             raise ValueError(f"status {response.status}")

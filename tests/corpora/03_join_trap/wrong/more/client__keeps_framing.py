@@ -12,11 +12,15 @@ from urllib.parse import urlsplit
 CHUNK = 64 * 1024
 
 
+def target_of(parts):
+    return f"{parts.path or '/'}?{parts.query}".rstrip("?")
+
+
 def ask(url):
     """Send a request by hand; returns a file to read from, the status and the headers."""
     parts = urlsplit(url)
     connection = socket.create_connection((parts.hostname, parts.port or 80), timeout=30)
-    lines = [f"GET {parts.path or '/'} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
+    lines = [f"GET {target_of(parts)} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
     connection.sendall("\r\n".join([*lines, "", ""]).encode())
     answer = connection.makefile("rb")
     connection.close()
