@@ -26,6 +26,7 @@ TEXTS = {
     "docs/myths.md": "The court of myths",
     "docs/glossary.md": "Glossary",
     "docs/bench.md": "The bench",
+    "docs/probe.md": "Probe your own server",
     "docs/instructors.md": "For instructors",
     "docs/design.md": "Why the course is as it is",
     "CONTRIBUTING.md": "Changing the course",
