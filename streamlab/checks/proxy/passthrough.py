@@ -118,12 +118,13 @@ def _answer_comes_through(gate: Gateway, given: Given, name: str | None, metadat
     about = "lake-head" if lake else "metadata" if metadata else "to-client"
     for key in dict(given.on):
         wanted, got = forms.combined(given.on, key), forms.combined(answer.headers, key)
+        lines_of = "has no such line" if got is None else f"says\n\n    {got}"
         with promise(about, line_lost="each-line"):
             if wanted != got:
                 gate.fail(
                     "line_lost" if forms.lines_lost(wanted, got) else "header_lost",
                     f"{summary}\n\nand {came}\n\nAll lines of {key} together say\n\n    {wanted}\n"
-                    f"\nand what came says\n\n    {got}",
+                    f"\nand what came {lines_of}",
                     url("twice"),
                 )
     named = forms.named_by_connection(given.off)
