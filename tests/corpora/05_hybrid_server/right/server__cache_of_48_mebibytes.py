@@ -64,7 +64,7 @@ def refuse(connection, method, status):
 
 def send_small(connection, file, name, size):
     stat = os.fstat(file.fileno())
-    key = name, stat.st_ino, stat.st_mtime_ns, size
+    key = name, stat.st_ino, stat.st_ctime_ns, size
     with LOCK:
         body = BODIES.pop(key, None) or file.read(size)
         BODIES[key] = body
