@@ -1,4 +1,4 @@
-# HEADERS date: the date of the first answer is sent for ever
+# WIRE date: the date of the first answer is sent for ever
 
 """A file server that frames its answers: `python server.py --root DIR --port 0`."""
 

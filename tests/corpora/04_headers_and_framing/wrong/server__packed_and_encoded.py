@@ -1,4 +1,4 @@
-# HEADERS get-file: a packed file also says Content-Encoding, and clients unpack it
+# WIRE get-file: a packed file also says Content-Encoding, and clients unpack it
 
 """A file server that frames its answers: `python server.py --root DIR --port 0`."""
 
