@@ -204,7 +204,7 @@ def by_hand(row: Row, target: Target, file: Whole) -> str:
     first = file.samples.middle
     fields = str(row.figures.get("request_fields") or f"Range: bytes={first}-{first + 999}")
     headers = " ".join(f"-H {shlex.quote(field)}" for field in fields.split("; "))
-    one = f"curl -s --limit-rate 1K -o /dev/null {url}"
+    one = f"curl -q -s --limit-rate 1K -o /dev/null {url}"
     many = f"for i in $(seq 30); do {one} & done; sleep 3"
     memory = f"ps -o pid,rss,args --pid {pid} --ppid {pid}"
     opened = f"for p in {pid} $(pgrep -P {pid}); do ls {PROC}/$p/fd; done | wc -l"
@@ -213,10 +213,10 @@ def by_hand(row: Row, target: Target, file: Whole) -> str:
         "growth": f"{memory}; {many}; {memory}; kill $(jobs -p)",
         "backpressure": f"{one} & sleep 3; ss -tnm sport = :{target.port}; {memory}; kill $!",
         "leaving": f"{opened}; {many}; kill $(jobs -p); sleep 3; {opened}",
-        "framing": f"curl -sv -o /dev/null -o /dev/null {url} {url}",
-        "ranges": f"curl -s -D - {headers} {url} | head -c 1500 | cat -v",
-        "head": f"curl -s -D - -o /dev/null {url}; curl -sI {url}",
-        "first-byte": f"curl -s -o /dev/null -w '{times}\\n' {url}",
+        "framing": f"curl -q -sv -o /dev/null -o /dev/null {url} {url}",
+        "ranges": f"curl -q -s -D - {headers} {url} | head -c 1500 | cat -v",
+        "head": f"curl -q -s -D - -o /dev/null {url}; curl -q -sI {url}",
+        "first-byte": f"curl -q -s -o /dev/null -w '{times}\\n' {url}",
     }
     return commands[row.id]
 

@@ -319,7 +319,7 @@ def test_a_check_says_which_lab_when_it_is_elsewhere(
     course: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(workspace, {"labs/01_flood/lab.toml": "programs = []\n[checks]\n"})
-    monkeypatch.setattr(runner, "run_checks", lambda lab, **options: [])
+    monkeypatch.setattr(runner, "run_checks", lambda lab, programs, **options: [])
     for here, said in ((course, True), (workspace / "notebooks", False)):
         monkeypatch.chdir(here)
         ran = CliRunner().invoke(cli.app, ["check", "01"])

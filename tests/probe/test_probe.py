@@ -242,7 +242,7 @@ def test_the_command(server: Server, tmp_path: Path) -> None:
     ran = CliRunner().invoke(cli.app, ["probe", *options, "--curl", f"--page={page}"])
     assert ran.exit_code == 1, ran.output
     assert "no  HEAD" in ran.output and "ok  Where an answer ends" in ran.output
-    assert f"curl -sI {server.url}/head-with-body" in ran.output
+    assert f"curl -q -sI {server.url}/head-with-body" in ran.output
     assert "a body follows" in page.read_text()
     ran = CliRunner().invoke(cli.app, ["probe", f"{server.url}/right", "--only=head", "--json"])
     assert ran.exit_code == 0
