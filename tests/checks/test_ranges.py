@@ -18,7 +18,7 @@ from stand_ins import source_of, stand_in
 from streamlab.checks.connection import Connection
 from streamlab.checks.examples import for_all
 from streamlab.checks.outcome import CheckFailed
-from streamlab.checks.ranges import answers, clients, huge
+from streamlab.checks.ranges import answers, clients, huge, several
 from streamlab.checks.ranges.answers import (
     Range,
     Video,
@@ -374,3 +374,23 @@ def test_each_cause_has_a_hint() -> None:
     lab = Lab(SOLUTION)
     silent = {name for name in lab.manifest["causes"] if not lab.hints("none", name)}
     assert silent == set()
+
+
+# Boundaries that are counted
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "coming"),
+    [
+        (b"part-9", b"part-10", [b"part-11", b"part-12"]),
+        (b"x0009y", b"x000ay", [b"x000by", b"x000cy"]),
+        (b"b008-z", b"b010-z", [b"b012-z", b"b014-z"]),
+        (b"1f3a90", b"77b02c", []),
+        (b"x1y1", b"x2y2", []),
+        (b"same", b"same", []),
+    ],
+)
+def test_the_next_boundary_is_known_only_if_boundaries_are_counted(
+    first: bytes, second: bytes, coming: list[bytes]
+) -> None:
+    assert several.counted_on(first, second, 2) == coming

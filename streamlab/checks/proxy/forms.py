@@ -252,7 +252,7 @@ says that the client wants no coding (RFC 9110, section 12.5.3)."""
 NOT_UP = (
     *("Authorization", "Cookie", "Proxy-Authorization", "X-Api-Key", "X-Note", "Referer"),
     *("Accept-Language", "Origin", "Range-Unit", "Accepted", "If"),
-    *("X-Request-Id", "Traceparent", "Baggage", "Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"),
+    *("X-Request-Id", "Traceparent", "Baggage", "Forwarded", "X-Forwarded-For", "X-Real-Ip"),
 )
 """Names of header lines that end at the gateway; some resemble names of those that go on."""
 
