@@ -8,9 +8,10 @@
 differ from the last commit (or, if none do, of those that it changed), and the lessons among them,
 or one.
 
-Tests and checks spend much time waiting. So more files of tests run at once than there are CPUs,
-and so do answers, and as many notebooks as there are CPUs. The parts run one after the other,
-because two of them together need more than two CPUs.
+Tests, checks and lessons spend much time waiting. So more files of tests run at once than there are
+CPUs, and so do answers, and as many notebooks as there are CPUs. The answers, which are half of the
+work, run beside all other parts, and those run one after the other. What pytest says of the answers
+is printed at the end.
 
 The answers and the notebooks run with the settings for TCP that Debian and Ubuntu ship, because
 most people who take the course have these (see kernels.py). If that is not possible, they run with
@@ -32,7 +33,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from kernels import unavailable_reason
 
@@ -95,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def fast_parts() -> list[tuple[str, bool, float]]:
     """Run the fast tests and one lesson."""
     parts = {
-        "fast tests": [*FAST, "-m", "not soak"],
+        # The types are the same on each machine, and take as long as all the rest.
+        "fast tests": [*FAST, "-m", "not soak", f"--deselect={PROJECT}::test_mypy"],
         "a lesson": ["--nbval", FAST_LESSON],
     }
     return [(part, *run(part, arguments)) for part, arguments in parts.items()]
@@ -155,9 +159,10 @@ def tests_of(file: str) -> list[str]:
 
 def all_parts(kernel: str) -> list[tuple[str, bool, float]]:
     """Run everything; the answers and the notebooks with these settings for TCP."""
-    with tempfile.TemporaryDirectory(prefix="streamlab-labs-") as scratch:
-        labs = committed_labs(Path(scratch))
-        lessons = copied_lessons(Path(scratch))
+    with tempfile.TemporaryDirectory(prefix="streamlab-labs-") as folder:
+        scratch = Path(folder)
+        labs = committed_labs(scratch)
+        lessons = copied_lessons(scratch)
         parts: dict[str, tuple[list[str], str]] = {
             LIBRARY: (
                 [
@@ -166,9 +171,8 @@ def all_parts(kernel: str) -> list[tuple[str, bool, float]]:
                 ],
                 "here",
             ),
-            ANSWERS: ([CORPORA, "-m", "not soak"], kernel),
             "lessons": (
-                [*at_once(CPUS), "--no-loadscope-reorder", *elsewhere(Path(scratch), lessons)],
+                [*at_once(CPUS), "--no-loadscope-reorder", *elsewhere(scratch, lessons)],
                 kernel,
             ),
             "solutions' notebooks": (
@@ -176,25 +180,46 @@ def all_parts(kernel: str) -> list[tuple[str, bool, float]]:
                 kernel,
             ),
             "labs' notebooks": (
-                elsewhere(Path(scratch), notebooks_in(labs)),
+                elsewhere(scratch, notebooks_in(labs)),
                 kernel,
             ),
         }
-        return [(part, *run(part, *how)) for part, how in parts.items()]
+        answers = ([CORPORA, "-m", "not soak"], kernel)
+        with (scratch / "answers.log").open("w+b") as log, ThreadPoolExecutor(1) as beside:
+            running = beside.submit(run, ANSWERS, *answers, log)
+            rows = [(part, *run(part, *how)) for part, how in parts.items()]
+            if not running.done():
+                print(f"\n=== {ANSWERS}: not done yet", flush=True)
+            rows.append((ANSWERS, *running.result()))
+            log.seek(0)
+            print(f"\n=== {ANSWERS}", flush=True)
+            print(log.read().decode(errors="replace"), flush=True)
+    return rows
 
 
-def run(part: str, arguments: list[str], kernel: str = "here") -> tuple[bool, float]:
+def run(
+    part: str, arguments: list[str], kernel: str = "here", log: IO[bytes] | None = None
+) -> tuple[bool, float]:
     """Run one part with pytest: whether it passed, and how many seconds it took.
 
-    `kernel` names the settings for TCP that it runs with.
+    `kernel` names the settings for TCP that it runs with. What pytest says is shown at once, or
+    written to `log`.
     """
-    print(f"\n=== {part}", flush=True)
+    beside = "" if log is None else ", beside the others"
+    print(f"\n=== {part}{beside}", flush=True)
     began = time.monotonic()
     command = [sys.executable, str(KERNELS), f"--kernel={kernel}", "--"]
     command += [sys.executable, "-m", "pytest", "-q", "-rfEs", "--tb=short", *arguments]
     # Thousands of processes load the course's modules, and should not compile them each time.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    ended = subprocess.run(command, cwd=HERE, env=environment, check=False)
+    ended = subprocess.run(
+        command,
+        cwd=HERE,
+        env=environment,
+        check=False,
+        stdout=log,
+        stderr=log and subprocess.STDOUT,
+    )
     return ended.returncode == 0, time.monotonic() - began
 
 

@@ -172,7 +172,7 @@ def test_make_test_runs_as_the_machine_is_but_never_in_ci(
     runner = loaded("run_tests")
     used: list[str] = []
 
-    def run(part: str, arguments: list[str], kernel: str = "here") -> object:
+    def run(part: str, arguments: list[str], kernel: str = "here", log: object = None) -> object:
         used.append(kernel)
         return True, 0.0
 

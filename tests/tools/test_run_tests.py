@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -85,3 +87,30 @@ def test_each_lesson_has_a_folder_of_its_own(tool: ModuleType, tmp_path: Path) -
 def test_the_longest_files_of_tests_are_there() -> None:
     """A file that was renamed would begin last again."""
     assert [name for name in conftest.LONGEST if not (ROOT / "tests" / name).is_file()] == []
+
+
+def test_the_answers_run_beside_the_other_parts(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """All parts have a row, what failed is told, and what pytest says of the answers is shown."""
+    begun, both = [], threading.Barrier(2, timeout=20)
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        name = next((each for each in (tool.CORPORA, "tests") if each in command), "--nbval")
+        begun.append(name)
+        if name != "--nbval":
+            both.wait()
+        if options["stdout"] is not None:
+            options["stdout"].write(b"an answer was not caught")
+        return subprocess.CompletedProcess(command, int(name == tool.CORPORA))
+
+    monkeypatch.setattr(tool, "unavailable_reason", lambda kernel: "")
+    monkeypatch.setattr(tool.subprocess, "run", run)
+    monkeypatch.setattr(tool, "committed_labs", lambda scratch: ROOT / "labs")
+    assert tool.main([]) == 1
+    assert sorted(begun) == sorted([tool.CORPORA, "tests", *["--nbval"] * 3])
+    shown = capfd.readouterr().out
+    assert "an answer was not caught" in shown
+    rows = {line[:24].strip(): line.split()[-3] for line in shown.splitlines() if line[-2:] == " s"}
+    assert rows[tool.ANSWERS] == "FAILED"
+    assert "parts: 4 passed, 1 failed" in shown
