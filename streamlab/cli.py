@@ -319,13 +319,23 @@ def release(
     lab: Annotated[
         list[str] | None, typer.Option(help="A lab to give out, by number. Default: all.")
     ] = None,
+    platform: Annotated[
+        str,
+        typer.Option(
+            "--for", help="The platform that runs the checks: gradescope or github-classroom."
+        ),
+    ] = "",
 ) -> None:
     """Make the archive that students get: chapters and labs, no solutions."""
     from streamlab.grading.release import release as write_archive
 
-    for name in write_archive(manifest.course_folder(), target, lab or ()):
+    for name in write_archive(manifest.course_folder(), target, lab or (), platform):
         typer.echo(name)
-    typer.echo(f"{target}: unpack it, then `make lab`")
+    then = {
+        "gradescope": "upload it as the assignment's autograder",
+        "github-classroom": "unpack it into the assignment's template repository",
+    }
+    typer.echo(f"{target}: {then.get(platform, 'unpack it, then `make lab`')}")
 
 
 dev = typer.Typer(
