@@ -201,7 +201,7 @@ class Upload:
         return b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece
 
     def _body(self, start: int, count: int) -> bytes:
-        """Bytes `start` to `start + count` of the body."""
+        """Bytes `start` to `start + count` of the body; each call goes on where the last ended."""
         before, size, after = self._parts
         piece = before[start : start + count]
         at, wanted = max(0, start - len(before)), count - len(piece)
@@ -209,7 +209,6 @@ class Upload:
             if self._file is None:
                 piece += bytes(min(wanted, size - at))
             else:
-                self._file.seek(at)
                 piece += self._file.read(min(wanted, size - at))
         at = max(0, start - len(before) - size)
         return piece + after[at : at + count - len(piece)]
