@@ -57,6 +57,10 @@ class DownloadError(StreamlabError):
         self.reason = reason or message
 
 
+class UploadError(StreamlabError):
+    """An upload could not go on: the server is gone, takes no more, or does not answer."""
+
+
 AnswerPart = Literal["status line", "head", "chunk line", "chunk", "body", "trailer"]
 """The part of an answer in which an error is."""
 

@@ -7,15 +7,16 @@ import hashlib
 import os
 import random
 import re
+import shutil
 import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from streamlab.errors import FileError
 from streamlab.executables import tool
@@ -76,6 +77,32 @@ def drop_cache(descriptor: int, dropped: int, end: int) -> int:
         return dropped
     os.posix_fadvise(descriptor, dropped, end - dropped, os.POSIX_FADV_DONTNEED)
     return end
+
+
+def is_memory(device: int) -> bool:
+    """Whether files on a device (`st_dev`) are memory: it is a tmpfs or a ramfs (tmpfs(5))."""
+    import psutil
+
+    for each in psutil.disk_partitions(all=True):
+        if each.fstype in ("tmpfs", "ramfs"):
+            with suppress(OSError):  # not ours to look at
+                if os.stat(each.mountpoint).st_dev == device:
+                    return True
+    return False
+
+
+def folder_on(kind: Literal["tmpfs", "disk"], room: int) -> Path | None:
+    """A folder for temporary files on a tmpfs or on a disk, with `room` bytes; None without one.
+
+    Looked at are the folders that systems have for that, and for a disk this one, too.
+    """
+    systems = [tempfile.gettempdir(), "/dev/shm", "/var/tmp", "/run/shm"]
+    for folder in [*map(Path, systems), FOLDER.parent, Path.cwd()]:
+        with suppress(OSError):
+            fits = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= room
+            if fits and is_memory(folder.stat().st_dev) == (kind == "tmpfs"):
+                return folder.resolve()
+    return None
 
 
 def read_plain(file: Path, most: int) -> bytes:

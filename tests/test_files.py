@@ -27,7 +27,14 @@ from streamlab import (
     sparse_file,
     text_file,
 )
-from streamlab.files import drop_cache, parse_size, read_plain, same_length
+from streamlab.files import (
+    drop_cache,
+    folder_on,
+    is_memory,
+    parse_size,
+    read_plain,
+    same_length,
+)
 
 
 def test_units_are_powers_of_1024() -> None:
@@ -353,3 +360,27 @@ def test_the_page_cache_drops_what_has_arrived_in_large_steps(
     ]
     monkeypatch.delattr(os, "posix_fadvise")
     assert drop_cache(-1, 0, 99 * MiB) == 0
+
+
+@pytest.mark.needs("linux")
+def test_what_is_memory_and_what_is_a_disk() -> None:
+    """The kernel's own list of file systems tells a tmpfs."""
+    kinds = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        kinds[fields[4]] = fields[fields.index("-") + 1]
+    for folder, kind in kinds.items():
+        if kind in ("tmpfs", "ext4", "overlay") and os.access(folder, os.R_OK):
+            assert is_memory(os.stat(folder).st_dev) == (kind == "tmpfs"), folder
+
+
+@pytest.mark.needs("linux")
+def test_a_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies where it was wanted and has room; otherwise there is none."""
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    here = "tmpfs" if is_memory(tmp_path.stat().st_dev) else "disk"
+    assert folder_on(here, 1000) == tmp_path.resolve()  # type: ignore[arg-type]
+    for kind in ("tmpfs", "disk"):
+        assert folder_on(kind, 2**60) is None
+        found = folder_on(kind, 1)
+        assert found is None or is_memory(found.stat().st_dev) == (kind == "tmpfs")

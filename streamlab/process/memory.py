@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 import threading
 import time
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamlab.errors import MeterError, ProcessGoneError
+from streamlab.files import is_memory
 from streamlab.process.proc import (
     ENDED,
     PROC,
@@ -130,6 +132,49 @@ def files_of_sandbox(pid: int, also: Iterable[str] = ()) -> int:
                 told = os.statvfs(folder)
                 found[device] = told.f_files - told.f_ffree
     return sum(found.values())
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a group of processes keeps what it has, in bytes."""
+
+    private: int
+    """In the memory of the processes."""
+    tmpfs: int
+    """In files that lie on a tmpfs, which are memory, and no process's (tmpfs(5))."""
+    disk: int
+    """In other files."""
+
+
+def kept_by(pid: int) -> Kept:
+    """What the process group that `pid` leads keeps, in memory and in files (Linux).
+
+    The files are those that it has open to write, each once, also those that have no name any more,
+    as temporary files have. Raises `MeterError` when there is no such process, and off Linux.
+    """
+    if not exact():
+        raise MeterError("which files a process has open is known on Linux alone")
+    files: dict[tuple[int, int], int] = {}
+    for member in group_members(pid):
+        folder = PROC / str(member) / "fd"
+        for number in _descriptors(folder):
+            with suppress(OSError):  # closed since it was listed
+                if os.stat(folder / number, follow_symlinks=False).st_mode & stat.S_IWUSR:
+                    found = os.stat(folder / number)
+                    if stat.S_ISREG(found.st_mode):
+                        files[found.st_dev, found.st_ino] = found.st_size
+    devices = {device for device, _ in files}
+    in_memory = {device for device in devices if is_memory(device)}
+    tmpfs = sum(size for (device, _), size in files.items() if device in in_memory)
+    return Kept(memory_of(pid).private, tmpfs, sum(files.values()) - tmpfs)
+
+
+def _descriptors(folder: Path) -> list[str]:
+    """The numbers of a process's descriptors; none if it has ended."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def high_water(pid: int) -> int | None:

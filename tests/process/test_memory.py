@@ -29,7 +29,7 @@ from streamlab import (
 from streamlab import socket_buffers as buffers
 from streamlab.files import GiB, MiB, sparse_file
 from streamlab.process import memory, proc
-from streamlab.process.memory import Memory, footprint_of
+from streamlab.process.memory import Memory, footprint_of, kept_by
 from streamlab.process.proc import exact, group_members
 
 Launch = Callable[..., Server]
@@ -644,3 +644,48 @@ def test_a_client_has_departed_when_the_other_end_knows(
             assert becomes(lambda: proc.departed(*ends))
         assert proc.departed(*ends)
     assert proc.departed(("127.0.0.1", 1), ("127.0.0.1", 2))
+
+
+@pytest.mark.needs("linux")
+def test_what_is_kept_in_files(puppet: Puppet, tmp_path: Path) -> None:
+    """A file that is open to write counts once, also without a name; one to read does not."""
+    other = tmp_path / "other.bin"
+    other.write_bytes(bytes(MiB))
+    before = kept_by(puppet.pid)
+    puppet.do("import os, tempfile")
+    puppet.do(f"a = tempfile.TemporaryFile(dir={str(tmp_path)!r}, buffering=0)")
+    puppet.do("a.write(bytes(3 * 2**20)); b = os.dup(a.fileno())")
+    puppet.do(f"c = open({str(other)!r}, 'rb')")
+    after = kept_by(puppet.pid)
+    assert after.disk + after.tmpfs - before.disk - before.tmpfs == 3 * MiB
+    puppet.do("held = bytes(64 * 2**20)")
+    assert near(kept_by(puppet.pid).private - after.private, 0)  # zeros that nobody has touched
+    puppet.do("held = b'x' * (64 * 2**20)")
+    assert near(kept_by(puppet.pid).private - after.private, AMOUNT)
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_files_in_memory_are_told_from_others(
+    puppet: Puppet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
+) -> None:
+    """What lies on a tmpfs is memory, and no process's."""
+    device = tmp_path.stat().st_dev
+    monkeypatch.setattr(memory, "is_memory", lambda each: in_memory and each == device)
+    before = kept_by(puppet.pid)
+    puppet.do(f"a = open({str(tmp_path / 'a.bin')!r}, 'wb', 0); a.write(bytes(3 * 2**20))")
+    after = kept_by(puppet.pid)
+    assert (after.tmpfs - before.tmpfs, after.disk - before.disk) == (
+        (3 * MiB, 0) if in_memory else (0, 3 * MiB)
+    )
+    assert near(after.private, before.private)
+
+
+def test_nothing_is_kept_by_who_has_ended(gone: int) -> None:
+    with pytest.raises(MeterError):
+        kept_by(gone)
+
+
+def test_what_is_kept_is_not_known_without_proc(no_proc: None, puppet: Puppet) -> None:
+    with pytest.raises(MeterError, match="known on Linux alone"):
+        kept_by(puppet.pid)
