@@ -230,16 +230,18 @@ for saved in PARTS.glob("*.json"):  # the last server may have been killed just 
 #     """PATCH: more of an upload, from where it is."""
 #     # TODO: append what comes; after the last byte the file gets its name
 #     raise HTTPException(501, headers=TUS)
-#
-#
 # END STUB
-app = Starlette(
-    routes=[
-        Route("/files/{name}", put, methods=["PUT"]),
-        Route("/uploads", create, methods=["POST"]),
-        Route("/uploads/{id}", head, methods=["HEAD"]),
-        Route("/uploads/{id}", patch, methods=["PATCH"]),
-    ],
-    exception_handlers={ClientDisconnect: gone, OSError: full},
-)
+handlers = {ClientDisconnect: gone, OSError: full}
+# END SOLUTION
+routes = [
+    Route("/files/{name}", put, methods=["PUT"]),
+    Route("/uploads", create, methods=["POST"]),
+    Route("/uploads/{id}", head, methods=["HEAD"]),
+    Route("/uploads/{id}", patch, methods=["PATCH"]),
+]
+# BEGIN SOLUTION
+# BEGIN STUB
+# app = Starlette(routes=routes)
+# END STUB
+app = Starlette(routes=routes, exception_handlers=handlers)
 # END SOLUTION

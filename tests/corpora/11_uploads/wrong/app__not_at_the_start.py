@@ -189,12 +189,11 @@ async def full(request: Request, error: Exception) -> Response:
     return Response("can't be stored", status_code=507, headers=TUS)
 
 
-app = Starlette(
-    routes=[
-        Route("/files/{name}", put, methods=["PUT"]),
-        Route("/uploads", create, methods=["POST"]),
-        Route("/uploads/{id}", head, methods=["HEAD"]),
-        Route("/uploads/{id}", patch, methods=["PATCH"]),
-    ],
-    exception_handlers={ClientDisconnect: gone, OSError: full},
-)
+handlers = {ClientDisconnect: gone, OSError: full}
+routes = [
+    Route("/files/{name}", put, methods=["PUT"]),
+    Route("/uploads", create, methods=["POST"]),
+    Route("/uploads/{id}", head, methods=["HEAD"]),
+    Route("/uploads/{id}", patch, methods=["PATCH"]),
+]
+app = Starlette(routes=routes, exception_handlers=handlers)

@@ -192,12 +192,11 @@ async def full(request: Request, error: Exception) -> Response:
 for saved in PARTS.glob("*.json"):  # the last server may have been killed just before
     Upload(**json.loads(saved.read_text())).settle()
 
-app = Starlette(
-    routes=[
-        Route("/files/{name}", put, methods=["PUT"]),
-        Route("/uploads", create, methods=["POST"]),
-        Route("/uploads/{id}", head, methods=["HEAD"]),
-        Route("/uploads/{id}", patch, methods=["PATCH"]),
-    ],
-    exception_handlers={ClientDisconnect: gone, OSError: full},
-)
+handlers = {ClientDisconnect: gone, OSError: full}
+routes = [
+    Route("/files/{name}", put, methods=["PUT"]),
+    Route("/uploads", create, methods=["POST"]),
+    Route("/uploads/{id}", head, methods=["HEAD"]),
+    Route("/uploads/{id}", patch, methods=["PATCH"]),
+]
+app = Starlette(routes=routes, exception_handlers=handlers)
