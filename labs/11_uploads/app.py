@@ -40,5 +40,10 @@ async def patch(request: Request) -> Response:
     """PATCH: more of an upload, from where it is."""
     # TODO: append what comes; after the last byte the file gets its name
     raise HTTPException(501, headers=TUS)
-
-
+routes = [
+    Route("/files/{name}", put, methods=["PUT"]),
+    Route("/uploads", create, methods=["POST"]),
+    Route("/uploads/{id}", head, methods=["HEAD"]),
+    Route("/uploads/{id}", patch, methods=["PATCH"]),
+]
+app = Starlette(routes=routes)
