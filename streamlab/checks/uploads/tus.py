@@ -332,6 +332,7 @@ def _new_uploads(server: Server, rng: Random) -> None:
         bad = ["", "..", "../evil", ".hidden", "a/b", "evil\0", "/tmp/evil", "n" * 256]
         lines = [metadata_of(each) for each in bad]
         lines += [f"{metadata}filename", f"{metadata}filename =", f"{metadata}filetype {more}"]
+        lines += [f"{metadata}filename ZX$Zpb!A==", f"{metadata}filename ZXZpb"]
         for line in (*lines, f"{metadata}filename {b64encode(bytes([255])).decode()}"):
             before = stored_below(around).keys()
             with talk(server) as connection:

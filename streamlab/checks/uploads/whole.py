@@ -64,6 +64,7 @@ def files_are_whole(launch: Launch, rng: Random) -> None:
         server = launch(environment=environment)
         right_alone(server, rng)
         _while_it_runs(server, rng)
+        _second_half(server, rng)
         _two_at_once(server, rng)
         _clients_leave(server, rng)
         _killed(launch, server, rng)
@@ -148,6 +149,25 @@ def _expect_kept(server: Server, opened: BinaryIO, old: bytes, name: str) -> Non
             "should get the old file to its end, and got other bytes",
             put_by_hand(path_of(name), 1000),
         )
+
+
+def _second_half(server: Server, rng: Random) -> None:
+    """A part of a file does not take the place of the whole (RFC 9110, section 9.3.4)."""
+    for there in BOTH:
+        name, old = random_name(rng), letters(rng, 1000) if there else None
+        if old is not None:
+            upload(server, name, Framed(old))
+        line = "Content-Range: bytes 500-999/1000"
+        hand = (
+            "head -c 1000 /dev/zero > sent && curl -sS -i -C 500 -T sent "
+            f"http://127.0.0.1:PORT{path_of(name)}; ls -lA ROOT"
+        )
+        with promise("part"), talk(server, hand) as connection:
+            connection.send(put_head(path_of(name), 500, line) + letters(rng, 500))
+            answer = connection.receive("PUT")
+            summary = "The second half of a file was sent with Content-Range"
+            expect_as_before(server, name, old, summary, hand)
+            expect_status(connection, answer, (400,), "half_file", "PUT with Content-Range")
 
 
 def _two_at_once(server: Server, rng: Random) -> None:

@@ -64,6 +64,8 @@ def place(part: Path, target: Path) -> str:
 
 @app.put("/files/{name}")
 async def put(name: str, request: Request) -> Response:
+    if "content-range" in request.headers:
+        raise HTTPException(400)
     target, part = checked(name), FOLDER / f".{uuid4().hex}"
     try:
         await store(request, part, LIMIT)

@@ -87,6 +87,8 @@ def publish(part: Hashed, path: Path, target: bytes) -> dict[str, str]:
 
 
 async def put(receive, headers, name: bytes) -> tuple[int, dict[str, str]]:
+    if b"content-range" in headers:
+        raise Refused(400)
     target, path = target_of(name), PARTS / secrets.token_hex()
     if int(headers.get(b"content-length", b"0")) > LIMIT:
         raise Refused(413)

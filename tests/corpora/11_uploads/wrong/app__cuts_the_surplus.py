@@ -75,6 +75,8 @@ def publish(part: Path, target: Path) -> dict[str, str]:
 
 async def put(request: Request) -> Response:
     """One request, one file."""
+    if "content-range" in request.headers:
+        raise refusal(400, "a part of a file")
     target = file_of(request.path_params["name"])
     part = PARTS / uuid4().hex
     try:

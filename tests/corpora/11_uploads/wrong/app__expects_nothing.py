@@ -78,6 +78,8 @@ async def put(request: Request) -> Response:
     length = int(request.headers.get("content-length", 0))
     if "expect" in request.headers and length <= LIMIT:
         raise refusal(417, "no")
+    if "content-range" in request.headers:
+        raise refusal(400, "a part of a file")
     target = file_of(request.path_params["name"])
     part = PARTS / uuid4().hex
     try:
