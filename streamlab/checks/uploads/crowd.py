@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -36,7 +37,7 @@ from streamlab.checks.uploads.common import (
 )
 from streamlab.checks.uploads.tus import Upload, new_upload, resume_by_hand
 from streamlab.checks.waits import LARGE_TRANSFER
-from streamlab.files import KiB, MiB, SampleFile, size_text
+from streamlab.files import KiB, MiB, open_plain, size_text
 from streamlab.process.server import Server
 
 CLIENTS = 8
@@ -130,9 +131,10 @@ def _expect_same(server: Server, name: str, size: int, source: Source, command: 
     """A file is what was sent; it is hashed, not held."""
     file = server.root / name
     found = -1
-    with suppress(OSError):
-        found = file.stat().st_size
-        if found == size and SampleFile(file, size).sha256 == source.digest(size):
+    with suppress(OSError), open_plain(file) as opened:
+        found = os.fstat(opened.fileno()).st_size
+        digest = hashlib.file_digest(opened, "sha256") if found == size else None
+        if digest is not None and digest.hexdigest() == source.digest(size):
             return
     told = f"The answer tells of success, and {name!r} is not what was sent"
     end_check("wrong_bytes", server, f"{told}: it has {found} of {size} bytes", command)

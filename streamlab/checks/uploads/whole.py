@@ -42,7 +42,7 @@ from streamlab.checks.uploads.common import (
     upload,
     visible,
 )
-from streamlab.files import KiB, MiB
+from streamlab.files import KiB, MiB, open_plain
 from streamlab.process.patience import Deadline
 from streamlab.process.proc import descriptors
 from streamlab.process.server import Server
@@ -131,7 +131,7 @@ def _while_it_runs(server: Server, rng: Random) -> None:
             with promise("old"):
                 summary = f"Half an upload of {path_of(name)} has come, {framed.how}"
                 expect_as_before(server, name, old, summary, hand)
-            opened = stack.enter_context((server.root / name).open("rb")) if old else None
+            opened = stack.enter_context(open_plain(server.root / name)) if old else None
             with promise("old"):
                 finish(connection, server, name, framed, "an upload in two halves")
             if opened is not None and old is not None:
