@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -105,18 +106,27 @@ def folder_on(kind: Literal["tmpfs", "disk"], room: int) -> Path | None:
     return None
 
 
-def read_plain(file: Path, most: int) -> bytes:
-    """The first `most` bytes of a file that somebody else has made.
+def open_plain(file: Path) -> BufferedReader:
+    """Open a file that somebody else has made, to read it.
 
-    It may be a link to somewhere else, a pipe that never ends, or larger than any memory. Raises
-    `OSError` unless it is a plain file.
+    It may be a link to somewhere else, or a pipe that never ends. Raises `OSError` unless it is a
+    plain file.
     """
     handle = os.open(
         file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     )
-    with open(handle, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError("it is no plain file")
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError("it is no plain file")
+    return open(handle, "rb")
+
+
+def read_plain(file: Path, most: int) -> bytes:
+    """The first `most` bytes of a file that somebody else has made, and that may be very large.
+
+    Raises `OSError` unless it is a plain file.
+    """
+    with open_plain(file) as opened:
         return opened.read(most)
 
 

@@ -58,6 +58,7 @@ class LabWorkspace:
 
     `folder` is that copy, `root` where the files to serve lie (what is beside it they can read, and
     should not), `outputs` where programs may write, and `private` what they have no business with.
+    A lab whose lab.toml says `writes = true` has programs that write into `root`, and nowhere else.
     In a sandbox that is enforced; `broken` are programs known not to start, with what `CouldNotRun`
     says of each. `replaced` are files to run in place of the lab's programs, by their names.
     """
@@ -82,7 +83,9 @@ class LabWorkspace:
         for name, path in replaced.items():
             shutil.copy2(path, self.folder / name)
         self.keep = folders.kept is not None
-        self.root = folders.kept or Path(tempfile.mkdtemp(dir=tempfile.mkdtemp(dir=scratch)))
+        writes = lab.manifest.get("writes", False)
+        base = tempfile.mkdtemp(dir=(writes and shut_in) or scratch)
+        self.root = folders.kept or Path(tempfile.mkdtemp(dir=base))
         self.private = Path(tempfile.mkdtemp(dir=scratch))
         self.outputs = Path(tempfile.mkdtemp(dir=shut_in or scratch))
         self.sandbox: Sandbox | None = None
@@ -93,7 +96,7 @@ class LabWorkspace:
                 self._group = make_group(folders.group, name, memory, 2 * PROCESSES)
             self.sandbox = Sandbox(
                 readable=(str(self.folder), str(self.root.parent)),
-                writable=(str(self.outputs),),
+                writable=(str(self.root if writes else self.outputs),),
                 nproc=lab.limits.nproc or PROCESSES,
                 cgroup=str(self._group or ""),
             )
@@ -220,6 +223,7 @@ class LabWorkspace:
         if self.sandbox is not None:
             with suppress(RecursionError):  # folders in folders in folders
                 shutil.rmtree(self.outputs, ignore_errors=True)
+                shutil.rmtree(self.root, ignore_errors=True)
         if self._group is not None:
             with suppress(OSError):  # the kernel takes a moment to empty it; it costs nothing
                 self._group.rmdir()

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-Shim = Literal["short_recv", "short_send", "slow_reads", "slow_writes"]
+Shim = Literal["held_writes", "short_recv", "short_send", "slow_reads", "slow_writes"]
 
 
 def shim_in(folder: Path, shim: Shim) -> dict[str, str]:
@@ -29,6 +29,13 @@ def slow_reads_in(folder: Path, name: str) -> tuple[dict[str, str], Path]:
     """
     environment = shim_in(folder, "slow_reads")
     (folder / "slow").write_text(name, encoding="utf-8")
+    return environment, folder / "open"
+
+
+def held_writes_in(folder: Path, mark: bytes) -> tuple[dict[str, str], Path]:
+    """The same for a disk that is slow for data with `mark` in them; also returns the gate."""
+    environment = shim_in(folder, "held_writes")
+    (folder / "mark").write_bytes(mark)
     return environment, folder / "open"
 
 
