@@ -207,7 +207,7 @@ def normalised(saved: Saved) -> list[str]:
 def needs_are_known(saved: Saved) -> list[str]:
     """What a notebook says it needs is something that the doctor knows how to look for."""
     own = saved.node.metadata.get("streamlab", {})
-    unknown = set(own.get("needs", [])) - {"linux", "descriptors", *TOOLS}
+    unknown = set(own.get("needs", [])) - {"linux", "descriptors", "cgroup", *TOOLS}
     return [f"needs {each}, which the doctor does not know" for each in sorted(unknown)]
 
 

@@ -357,3 +357,13 @@ def test_too_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "up to 1024: chapter 06 and its lab need 4096 (ulimit -Hn)"
     assert finding("descriptors").detail == reason
     assert missing(["descriptors", "linux"]) == [f"descriptors: {reason}"]
+
+
+def test_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a memory cgroup can be made, and a notebook that needs one gets the reason."""
+    monkeypatch.setattr("streamlab.process.groups.unavailable_reason", lambda: "")
+    assert doctor._group().ok
+    assert missing(["cgroup"]) == []
+    monkeypatch.setattr("streamlab.process.groups.unavailable_reason", lambda: "no rights")
+    assert not doctor._group().ok
+    assert missing(["cgroup"]) == ["cgroup: no rights"]
