@@ -321,7 +321,7 @@ def group_chart(
                 textcoords="offset points",
                 weight="bold",
             )
-            axes.set(xlabel=f"seconds: {label}", ylim=(0, 1.3 * limit / MiB))
+            axes.set(xlabel=f"{label}: seconds", ylim=(0, 1.3 * limit / MiB))
             axes.margins(x=0.02)
         panels[0].set(ylabel="MiB in the group")
         panels[0].set_title(title)
