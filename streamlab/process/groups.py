@@ -48,6 +48,7 @@ class _Version:
     """The names of a version's files, and of the lines in its statistics."""
 
     held: str
+    peak: str
     limit: str
     swap: str
     anonymous: str
@@ -58,6 +59,7 @@ class _Version:
 
 _V1 = _Version(
     "memory.usage_in_bytes",
+    "memory.max_usage_in_bytes",
     "memory.limit_in_bytes",
     "memory.memsw.limit_in_bytes",
     "total_rss",
@@ -67,6 +69,7 @@ _V1 = _Version(
 )
 _V2 = _Version(
     "memory.current",
+    "memory.peak",
     "memory.max",
     "memory.swap.max",
     "anon",
@@ -124,6 +127,15 @@ class MemoryGroup:
             cached=told[self._version.cached],
             inactive=told[self._version.inactive],
         )
+
+    @property
+    def peak(self) -> int:
+        """The most that the group held at any moment, in bytes, as the kernel noted it.
+
+        Before Linux 5.19 version 2 has no such note: there it is what the group holds now.
+        """
+        noted = self.folder / self._version.peak
+        return int((noted if noted.exists() else self.folder / self._version.held).read_text())
 
     @property
     def kills(self) -> int:

@@ -47,6 +47,7 @@ def test_a_program_that_holds_too_much_is_killed(tmp_path: Path) -> None:
     remember(file)
     with MemoryGroup(48 * MiB) as group:
         assert run(group, HOLD, file.path) == -9
+        assert group.peak > 44 * MiB
         assert group.kills == 1
 
 
@@ -65,9 +66,11 @@ def test_both_versions_are_read(tmp_path: Path) -> None:
     v1._version = groups._V1
     files = {
         "v2/memory.current": "100\n",
+        "v2/memory.peak": "300\n",
         "v2/memory.stat": "anon 30\nfile 70\ninactive_file 60\nactive_file 10\n",
         "v2/memory.events": "low 0\noom 3\noom_kill 2\n",
         "v1/memory.usage_in_bytes": "100\n",
+        "v1/memory.max_usage_in_bytes": "300\n",
         "v1/memory.stat": "rss 1\ntotal_rss 30\ntotal_cache 70\ntotal_inactive_file 60\n",
         "v1/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
     }
@@ -78,6 +81,9 @@ def test_both_versions_are_read(tmp_path: Path) -> None:
         found = group.reading()
         assert (found.held, found.anonymous, found.cached, found.working_set) == (100, 30, 70, 40)
         assert group.kills == 2
+        assert group.peak == 300
+    (tmp_path / "v2" / "memory.peak").unlink()  # as before Linux 5.19
+    assert v2.peak == 100
 
 
 def test_where_groups_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
