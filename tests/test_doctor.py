@@ -256,7 +256,7 @@ def test_in_ci_nothing_is_skipped(
 def test_in_ci_a_right_may_be_missing(
     gate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without control groups CI skips, unless something is missing besides that can be installed."""
+    """Without control groups CI skips, unless what can be installed is missing too."""
     monkeypatch.setenv("CI", "1")
     monkeypatch.setattr("streamlab.process.groups.unavailable_reason", lambda: "no rights")
     for item in (Item(tmp_path / "a.py", "cgroup"), Item(notebook(tmp_path, "cgroup"))):
