@@ -1,7 +1,8 @@
 """How tests and notebooks name what they need, and how nbval talks to its kernels.
 
 A test says `@pytest.mark.needs("linux", "curl")`, a notebook `"streamlab": {"needs": [...]}` in its
-metadata. If something is missing, it is skipped with the reason; with CI set, it fails.
+metadata. If something is missing, it is skipped with the reason; with CI set, it fails. A memory
+control group is an exception: no package brings the right to make one, so without it CI skips too.
 
 On Linux nbval talks to its kernels over Unix sockets. With ports, another program could get a
 chosen port before the kernel listens on it.
@@ -52,7 +53,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         needs += _needs_of(item.path)
     if lacking := missing(needs):
         reason = "; ".join(lacking)
-        if os.environ.get("CI"):
+        installable = [each for each in lacking if not each.startswith("cgroup: ")]
+        if os.environ.get("CI") and installable:
             pytest.fail(f"CI may skip nothing, but this is missing: {reason}", pytrace=False)
         pytest.skip(f"missing here: {reason}")
 

@@ -17,7 +17,7 @@ from streamlab import environment
 from streamlab.executables import TOOLS, find_tool
 from streamlab.files import GiB, size_text
 from streamlab.lesson import browser
-from streamlab.process import proc, sandbox
+from streamlab.process import groups, proc, sandbox
 
 DESCRIPTORS = 4096
 """How many descriptors a thousand clients and their server need, with some to spare. It is also
@@ -49,7 +49,7 @@ def examine() -> list[Finding]:
     ]
     return (
         [check() for check in checks]
-        + [_descriptors(), _isolation()]
+        + [_descriptors(), _group(), _isolation()]
         + [_tool(name) for name in TOOLS]
     )
 
@@ -65,6 +65,9 @@ def missing(needs: Iterable[str]) -> list[str]:
                 )
         elif need == "descriptors":
             if not (found := _descriptors()).ok:
+                reasons.append(f"{need}: {found.detail}")
+        elif need == "cgroup":
+            if not (found := _group()).ok:
                 reasons.append(f"{need}: {found.detail}")
         elif find_tool(need) is None:
             reasons.append(f"{need}: not installed (make system, or your package manager)")
@@ -168,6 +171,13 @@ def _descriptors() -> Finding:
     limit = "no limit" if hard == resource.RLIM_INFINITY else f"up to {hard}"
     wanted = f"{limit}: chapter 06 and its lab need {DESCRIPTORS} (ulimit -Hn)"
     return Finding("descriptors", ok, limit if ok else wanted)
+
+
+def _group() -> Finding:
+    """Whether a control group with a limit on memory can be made here."""
+    reason = groups.unavailable_reason()
+    made = "a memory cgroup can be made: chapter 10 has its container"
+    return Finding("container", not reason, reason or made)
 
 
 def _isolation() -> Finding:

@@ -15,6 +15,7 @@ TOOLS = {
     "aria2c": "aria2",
     "ffmpeg": "ffmpeg",
     "chromium": "chromium",
+    "nginx": "nginx-light",
 }
 """Each program's name, and the Debian package that has it."""
 

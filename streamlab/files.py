@@ -80,6 +80,25 @@ def drop_cache(descriptor: int, dropped: int, end: int) -> int:
     return end
 
 
+def forget(file: SampleFile) -> None:
+    """Have the page cache drop a file, so that who reads it next brings it in (posix_fadvise(2)).
+
+    It does nothing where the system has no such call.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with file.path.open("rb") as opened:
+        os.fsync(opened.fileno())  # what is not written yet stays
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def remember(file: SampleFile) -> None:
+    """Have the page cache hold a file, brought in by this process."""
+    with file.path.open("rb") as opened:
+        while opened.read(1 << 20):
+            pass
+
+
 def is_memory(device: int) -> bool:
     """Whether files on a device (`st_dev`) are memory: it is a tmpfs or a ramfs (tmpfs(5))."""
     import psutil

@@ -304,6 +304,26 @@ def load_app(target: str) -> Any:
         raise SystemExit(f"{path.name} has no {name!r}: name your app {name}") from None
 
 
+def serve_app(app: Any, **settings: Any) -> None:
+    """Run an ASGI app as the last line of a script, with these settings of uvicorn's.
+
+    Takes `--root` and `--port` from the command line, as `serve_files` does. The settings are those
+    of `uvicorn.Config` (uvicorn's documentation, "Settings").
+    """
+    _run_app(app, arguments().port, **settings)
+
+
+def _run_app(app: Any, port: int, **settings: Any) -> None:
+    """Run an ASGI app under uvicorn on a socket that this process opens."""
+    import uvicorn
+
+    listener = _listener(port)
+    listener.listen(BACKLOG)
+    announce(listener.getsockname()[1])
+    config = uvicorn.Config(app, log_level="warning", access_log=False, backlog=BACKLOG, **settings)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
 def main() -> None:
     """Run an ASGI app under uvicorn on a socket that this process opened."""
     parser = argparse.ArgumentParser(prog="python -m streamlab.serve", description=main.__doc__)
@@ -314,17 +334,7 @@ def main() -> None:
     from streamlab.environment import prepare
 
     prepare()
-    app = load_app(options.app)
-
-    import uvicorn
-
-    listener = _listener(options.port)
-    listener.listen(BACKLOG)
-    announce(listener.getsockname()[1])
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, backlog=BACKLOG
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    _run_app(load_app(options.app), options.port, timeout_graceful_shutdown=1)
 
 
 if __name__ == "__main__":

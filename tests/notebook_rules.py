@@ -207,7 +207,7 @@ def normalised(saved: Saved) -> list[str]:
 def needs_are_known(saved: Saved) -> list[str]:
     """What a notebook says it needs is something that the doctor knows how to look for."""
     own = saved.node.metadata.get("streamlab", {})
-    unknown = set(own.get("needs", [])) - {"linux", "descriptors", *TOOLS}
+    unknown = set(own.get("needs", [])) - {"linux", "descriptors", "cgroup", *TOOLS}
     return [f"needs {each}, which the doctor does not know" for each in sorted(unknown)]
 
 
@@ -561,6 +561,46 @@ def some_guess_is_asked_for(saved: Saved) -> list[str]:
     return [] if any(is_guess(cell) for cell in saved.code) else ["no cell is marked as a guess"]
 
 
+def cells_rest_on_what_is_there(saved: Saved) -> list[str]:
+    """A cell uses no name that only a cell defines which needs more than it does.
+
+    Where that need is missing, the other cell is left out (`%needs`), and the lesson goes on.
+    """
+    defined: dict[str, list[set[str]]] = {}
+    used: list[tuple[str, set[str], set[str]]] = []
+    for cell in saved.code:
+        first = cell.source.partition("\n")[0]
+        needs = set(first.split()[1:]) if first.startswith("%needs ") else set()
+        if first.startswith("%%"):
+            defined.setdefault(first.split()[1], []).append(needs)
+            continue
+        module = ast.parse(re.sub(r"^[%!].*$", "", cell.source, flags=re.MULTILINE))
+        for name in _names_of(module.body):
+            defined.setdefault(name, []).append(needs)
+        loaded = (node for node in ast.walk(module) if isinstance(node, ast.Name))
+        used.append((cell.id, needs, {each.id for each in loaded if each.id}))
+    return [
+        f"{cell}: it uses {name}, which only a cell defines that needs more"
+        for cell, needs, names in used
+        for name in sorted(names & defined.keys())
+        if not any(others <= needs for others in defined[name])
+    ]
+
+
+def _names_of(body: list[ast.stmt]) -> set[str]:
+    """The names that statements define for those that come later, without those in functions."""
+    names: set[str] = set()
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(statement.name)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            names |= {(each.asname or each.name).partition(".")[0] for each in statement.names}
+        else:
+            nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+            names |= {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+    return names
+
+
 FOR_ALL: tuple[Rule, ...] = (
     every_cell_ran_in_order,
     no_cell_escapes_comparison,
@@ -585,6 +625,7 @@ FOR_LESSONS: tuple[Rule, ...] = (
     ends_with_the_score,
     figures_were_measured,
     no_word_of_a_saved_guess,
+    cells_rest_on_what_is_there,
     opens_as_a_lesson,
     closes_as_a_lesson,
 )

@@ -253,6 +253,20 @@ def test_in_ci_nothing_is_skipped(
 
 
 @pytest.mark.usefixtures("no_tools")
+def test_in_ci_a_right_may_be_missing(
+    gate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without control groups CI skips, unless what can be installed is missing too."""
+    monkeypatch.setenv("CI", "1")
+    monkeypatch.setattr("streamlab.process.groups.unavailable_reason", lambda: "no rights")
+    for item in (Item(tmp_path / "a.py", "cgroup"), Item(notebook(tmp_path, "cgroup"))):
+        with pytest.raises(pytest.skip.Exception, match="missing here: cgroup: no rights"):
+            gate.pytest_runtest_setup(item)
+    with pytest.raises(pytest.fail.Exception, match="CI may skip nothing, but this is missing"):
+        gate.pytest_runtest_setup(Item(tmp_path / "a.py", "cgroup", "curl"))
+
+
+@pytest.mark.usefixtures("no_tools")
 def test_without_needs_all_runs(gate: ModuleType, tmp_path: Path) -> None:
     """Tests without needs are never skipped."""
     gate.pytest_runtest_setup(Item(tmp_path / "a.py"))
@@ -357,3 +371,13 @@ def test_too_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "up to 1024: chapter 06 and its lab need 4096 (ulimit -Hn)"
     assert finding("descriptors").detail == reason
     assert missing(["descriptors", "linux"]) == [f"descriptors: {reason}"]
+
+
+def test_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a memory cgroup can be made, and a notebook that needs one gets the reason."""
+    monkeypatch.setattr("streamlab.process.groups.unavailable_reason", lambda: "")
+    assert doctor._group().ok
+    assert missing(["cgroup"]) == []
+    monkeypatch.setattr("streamlab.process.groups.unavailable_reason", lambda: "no rights")
+    assert not doctor._group().ok
+    assert missing(["cgroup"]) == ["cgroup: no rights"]

@@ -347,3 +347,31 @@ def test_script_needs_no_package() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.stdout.split() == ["streamlab"], ran.stderr
+
+
+APP = """
+from streamlab.serve import serve_app
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+serve_app(app, timeout_keep_alive=SECONDS)
+"""
+
+
+def test_an_app_as_a_script(tmp_path: Path) -> None:
+    """Its settings are uvicorn's: it closes an idle connection after the time that it is given."""
+    for seconds, closed in ((1, True), (60, False)):
+        file = tmp_path / f"app{seconds}.py"
+        file.write_text(APP.replace("SECONDS", str(seconds)))
+        with Server(file, tmp_path, ready=20) as server, connected(server) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.settimeout(20 if closed else 3)
+            said = b""
+            with suppress(TimeoutError):
+                while piece := client.recv(4096):
+                    said += piece
+                assert closed
+            assert b"hello" in said

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 from streamlab.lesson.verdicts import Verdicts, fitted_line
+from streamlab.process.groups import GroupTimeline
 
 # Charts
 
@@ -296,6 +297,35 @@ def cup_chart(filling: Filling, cup: int, client: int, title: str, shows: Verdic
         axes.set(title=title, xlabel="clients served at the same time", ylabel="MiB held")
         axes.set_ylim(0, 1.25 * max([rim, *heights]))
         axes.set_yticks([rim * quarter / 4 for quarter in range(5)])
+        return Chart(figure, title, shows)
+
+
+def group_chart(
+    timelines: Mapping[str, GroupTimeline], limit: int, title: str, shows: Verdicts
+) -> Chart:
+    """What control groups held over time: a panel for each, with what is whose, and the limit.
+
+    Bytes and seconds. A panel ends where the last process of its group did.
+    """
+    with canvas(width=10, height=3.8, panels=len(timelines)) as (figure, panels):
+        for axes, (label, line) in zip(panels, timelines.items(), strict=True):
+            own = [each.anonymous / MiB for each in line.readings]
+            all_ = [each.held / MiB for each in line.readings]
+            axes.fill_between(line.times, own, color=LOAD_ALL, linewidth=0, label="the program")
+            axes.fill_between(line.times, own, all_, color=SAND, linewidth=0, label="page cache")
+            axes.axhline(limit / MiB, color=INK, linewidth=1.4, linestyle=(0, (6, 4)))
+            axes.annotate(
+                f"limit: {size_text(limit)}",
+                (0, limit / MiB),
+                xytext=(4, 5),
+                textcoords="offset points",
+                weight="bold",
+            )
+            axes.set(xlabel=f"{label}: seconds", ylim=(0, 1.3 * limit / MiB))
+            axes.margins(x=0.02)
+        panels[0].set(ylabel="MiB in the group")
+        panels[0].set_title(title)
+        panels[-1].legend(loc="upper right", ncols=2)
         return Chart(figure, title, shows)
 
 

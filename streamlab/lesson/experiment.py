@@ -245,18 +245,21 @@ def waiting(
     first: int = FIRST,
     fresh: bool = True,
     timeout: float = 60.0,
+    may_fail: bool = False,
 ) -> Iterator[list[Download]]:
     """Keep `clients` waiting while a `with` block runs, to see what the server does meanwhile.
 
     All have their first bytes when the block begins. At its end they leave, or with pace "slow"
     read on to the end of the file. Bound is a list of how far each of them is: as the block
-    begins, and once more after its end. Arguments and errors as for `measure`.
+    begins, and once more after its end. With `may_fail` a download that fails after its first bytes
+    is a result, told by its `error`. Other arguments and errors as for `measure`.
     """
     load = Load(path, clients, pace, first, source, warmup)
     with _crowd(server, load, timeout, fresh) as crowd:
         downloads = _all_well(crowd.arrive())
         yield downloads
-        downloads[:] = _all_well(crowd.finish())
+        ended = crowd.finish()
+        downloads[:] = ended if may_fail else _all_well(ended)
 
 
 @contextmanager

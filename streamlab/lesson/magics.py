@@ -1,4 +1,7 @@
-"""`%%server`: the cell's source becomes a server, in a process of its own."""
+"""`%%server`: the cell's source becomes a server, in a process of its own.
+
+Beside it, `nginx` starts an nginx, and `%needs` leaves out cells for which something is missing.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ import keyword
 import re
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any, NoReturn
 
 from streamlab import files
 from streamlab.errors import ServerError
+from streamlab.executables import TOOLS, find_tool
 from streamlab.files import KiB
-from streamlab.process import proc
+from streamlab.process import groups, proc
+from streamlab.process.nginx import Nginx
 from streamlab.process.program import Cup
 from streamlab.process.server import Server
 
@@ -25,11 +31,58 @@ _running: dict[str, Server] = {}
 
 
 def register(shell: Any) -> None:
-    """Make `%%server` known to an IPython shell; its servers end with the kernel."""
+    """Make the magics known to an IPython shell; its servers end with the kernel."""
     shell.register_magic_function(_Magic(shell), "cell", "server")
+    shell.register_magic_function(needs, "line", "needs")
+    shell.input_transformers_cleanup.append(without_what_is_missing)
     atexit.register(stop_all)
     if not proc.exact():
         print("This system tells no private memory: figures are sampled RSS, peaks may be missed.")
+
+
+def needs(line: str) -> None:
+    """`%needs nginx`, as a cell's first line: without that, the cell only says that it is missing.
+
+    `cgroup` is a memory control group; the others are programs.
+    """
+
+
+def without_what_is_missing(lines: list[str]) -> list[str]:
+    """The lines of a cell; of one that `%needs` what is missing here, a line that says so."""
+    words = lines[0].split() if lines else []
+    if words[:1] == ["%needs"]:
+        for need in words[1:]:
+            if reason := _missing(need):
+                return [f"print({f'left out: {reason}'!r})\n"]
+    return lines
+
+
+def _missing(need: str) -> str:
+    """Why a cell that needs this can't run here; empty if it can."""
+    if need == "cgroup":
+        return groups.unavailable_reason()
+    if find_tool(need) is None:
+        return f"{need} is not installed here (package {TOOLS.get(need, need)})"
+    return ""
+
+
+def nginx(name: str, http: str, **upstreams: Server) -> Nginx:
+    """Start nginx with what `http` says: the inside of its `http` block (see `Nginx`).
+
+    `http://NAME` in it leads to the server that the keyword NAME names. The configuration goes into
+    `.streamlab/NAME.conf`. Running the cell again restarts it.
+    """
+    if old := _running.pop(name, None):
+        old.stop()
+    places = {key: server.url.removeprefix("http://") for key, server in upstreams.items()}
+    blocks = "".join(f"upstream {key} {{ server {place}; }}\n" for key, place in places.items())
+    file = FOLDER / f"{name}.conf"
+    _write(file, blocks + textwrap.dedent(http).lstrip("\n"))
+    server = Nginx(file)
+    server.start()
+    _running[name] = server
+    print(f"{name} runs: nginx, with {file.as_posix()}")
+    return server
 
 
 def stop_all() -> None:

@@ -301,3 +301,38 @@ def _psutil_rss(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error as error:
         raise gone(pid) from error
+
+
+def deleted_files(pid: int) -> list[int]:
+    """The sizes of the files that a process group has open and that have no name any more (Linux).
+
+    They take room on the disk until they are closed (unlink(2)), and no folder lists them. Bytes.
+    """
+    found = {}
+    for member in group_members(pid):
+        with suppress(OSError):
+            for descriptor in (PROC / str(member) / "fd").iterdir():
+                with suppress(OSError):  # closed since it was listed
+                    told = descriptor.stat()
+                    if stat.S_ISREG(told.st_mode) and told.st_nlink == 0:
+                        found[told.st_dev, told.st_ino] = told.st_size
+    return list(found.values())
+
+
+def orphans(port: int) -> list[int]:
+    """What the kernel still holds for connections that the server at `port` has closed, in bytes.
+
+    One number for each connection in FIN_WAIT1: its program is done with it, and its last bytes
+    wait for a client that does not read (Linux kernel, Documentation/networking/proc_net_tcp.rst).
+    """
+    found = []
+    with suppress(OSError):
+        for line in read_proc(PROC / "net" / "tcp").splitlines()[1:]:
+            fields = line.split()
+            if fields[1].endswith(f":{port:04X}") and fields[3] == FIN_WAIT1:
+                found.append(int(fields[4].partition(":")[0], 16))
+    return found
+
+
+FIN_WAIT1 = "04"
+"""The state of a connection that is closed here, and that the other end has not acknowledged."""

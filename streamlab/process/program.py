@@ -22,6 +22,7 @@ from streamlab.environment import inherited
 from streamlab.errors import ServerError
 from streamlab.files import KiB, MiB
 from streamlab.process import ahead
+from streamlab.process.groups import joining
 from streamlab.process.patience import Deadline
 from streamlab.process.proc import SUBREAPERS
 from streamlab.process.sandbox import FILES, Sandbox, exit_status
@@ -75,13 +76,14 @@ class Conditions:
 
     With `cup` it runs under those limits (Linux and macOS). `environment` is added to that of this
     process. `cwd` is its folder (None: that of this process). With `sandbox` it runs shut in, and
-    `environment` is all that it gets.
+    `environment` is all that it gets. `group` is the folder of a control group that it joins.
     """
 
     cup: Cup | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | str | None = None
     sandbox: Sandbox | None = None
+    group: Path | None = None
 
 
 AS_HERE = Conditions()
@@ -157,6 +159,8 @@ def supervised(
         arguments += ["--files", str(FILES), *(f"--files-in={each}" for each in sandbox.writable)]
         command = sandbox.wrap(command, environment, cwd)
         environment, cwd = {}, None
+    if conditions.group is not None:
+        command = joining(conditions.group, [*command])
     arguments += ["--", *command]
     environment = {**inherited(), **AS_EVERYWHERE, **environment}
     # In a session of its own, an interrupt of the notebook does not reach it; the end of its

@@ -57,7 +57,8 @@ class Server:
     runs in the folder `cwd` (default: this one). `ready` is the time it gets to listen, in seconds;
     then, unless `probe` is false, it also has to take a connection, with nothing on it. That time
     stands still while it uses the CPU, or waits for one (see `Deadline`).
-    With `sandbox` it runs shut in, and `environment` is all that it gets.
+    With `sandbox` it runs shut in, and `environment` is all that it gets. `group` is the folder of
+    a control group that it joins (see `streamlab.process.groups`).
     """
 
     def __init__(
@@ -74,13 +75,14 @@ class Server:
         ready: float = READY,
         probe: bool = True,
         sandbox: Sandbox | None = None,
+        group: Path | None = None,
     ) -> None:
         self.file = Path(file)
         self.root = Path(root)
         self.port = port
         self.app = app
         self.path = path
-        self.conditions = Conditions(cup, dict(environment or {}), cwd, sandbox)
+        self.conditions = Conditions(cup, dict(environment or {}), cwd, sandbox, group)
         """What its process runs in."""
         self.ready = ready
         self.probe = probe

@@ -404,6 +404,9 @@ BREAKS: dict[Rule, list[tuple[str, Break]]] = {
         ("no cell", source("stream", "%%server stream", "")),
         ("load_ext", source("setup", "%load_ext streamlab\n", "")),
     ],
+    rules.cells_rest_on_what_is_there: [
+        ("it uses below", source("setup", "%load_ext streamlab", "%needs nginx")),
+    ],
     rules.opens_as_a_lesson: [
         ("number of the file", source("title", "07", "08")),
         ("minutes", source("title", "About 5 minutes", "Soon")),

@@ -20,6 +20,7 @@ from streamlab import (
     canvas,
     cost_chart,
     cup_chart,
+    group_chart,
     growth_chart,
     size_axis,
     size_chart,
@@ -45,6 +46,7 @@ from streamlab.lesson.verdicts import (
     straight_line,
     verdicts,
 )
+from streamlab.process.groups import GroupReading, GroupTimeline, MemoryGroup
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -500,6 +502,24 @@ def test_cost_chart() -> None:
     """One bar for each server, or for the only one."""
     is_chart(cost_chart({"a": 12 * KiB, "b": 2 * MiB, "c": 140 * KiB}, "Title", table()), SAYS)
     is_chart(cost_chart({"a": 12 * KiB}, "Title", table()), SAYS)
+
+
+def test_group_chart() -> None:
+    """A panel for each group, drawn otherwise where others hold the memory."""
+
+    def line(*held: tuple[int, int]) -> GroupTimeline:
+        made = GroupTimeline(MemoryGroup(96 * MiB))
+        made.times = [0.1 * place for place in range(len(held))]
+        made.readings = [GroupReading(own + cached, own, cached, 0) for own, cached in held]
+        return made
+
+    full, burst = line((1, 0), (MiB, 95 * MiB)), line((1, 0), (95 * MiB, MiB))
+    pictures = set()
+    for lines in ({"a": full, "b": burst}, {"a": burst, "b": full}, {"a": full}):
+        chart = group_chart(lines, 96 * MiB, "Title", table())
+        is_chart(chart, SAYS)
+        pictures.add(chart.png)
+    assert len(pictures) == 3
 
 
 def test_cup_chart(filling: Filling) -> None:

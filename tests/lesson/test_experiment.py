@@ -459,3 +459,18 @@ def test_where_no_cpu_can_be_chosen_all_are_used(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
     with on_one_cpu():
         pass
+
+
+def test_waiting_may_end_in_failures(launch: Launch, tmp_path: Path) -> None:
+    """With `may_fail`, downloads that break are results; without it they are an error."""
+    sample = random_file(32 * MiB, folder=tmp_path)
+    server = launch("streaming")
+    with waiting(server, sample.url, 3, "slow", may_fail=True) as broken:
+        server.stop()
+    assert [each.failure in ("cut_short", "broken") for each in broken] == [True] * 3
+    server = launch("streaming")
+    with (
+        pytest.raises(DownloadError, match="3 of 3 downloads failed"),
+        waiting(server, sample.url, 3, "slow"),
+    ):
+        server.stop()

@@ -263,3 +263,42 @@ def test_a_system_without_proc_is_told_so(
     streamlab.load_ipython_extension(shell)
     [line] = capsys.readouterr().out.splitlines()
     assert "sampled" in line
+
+
+HTTP = """
+server {
+  listen PORT;
+  location / { proxy_pass http://app; }
+}
+"""
+
+
+@pytest.mark.needs("linux", "nginx")
+def test_nginx_in_front(shell: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It leads to the server that a keyword names, says one stable line, and restarts."""
+    sample = random_file(1000)
+    shell.run_cell_magic("server", "hello", CELL)
+    capsys.readouterr()
+    for _ in range(2):
+        front = magics.nginx("front", HTTP, app=shell.user_ns["hello"])
+        assert capsys.readouterr().out == "front runs: nginx, with .streamlab/front.conf\n"
+        assert download(front.url + sample.url, sample.path).size == 1000
+    assert "upstream app { server 127.0.0.1:" in (tmp_path / ".streamlab/front.conf").read_text()
+    magics.stop_all()
+    assert not front.running
+
+
+def test_a_cell_without_its_needs(
+    shell: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says in one line what is missing, and is left out; with it, it runs."""
+    monkeypatch.setattr(magics, "find_tool", lambda name: None if name == "nginx" else name)
+    monkeypatch.setattr("streamlab.process.groups.unavailable_reason", lambda: "no group")
+    assert shell.run_cell("%needs curl\nran = 1").success
+    assert capsys.readouterr().out == ""
+    assert shell.run_cell("%needs nginx\nran = 2").success
+    told = "left out: nginx is not installed here (package nginx-light)\n"
+    assert capsys.readouterr().out == told
+    assert shell.run_cell("%needs curl cgroup\nran = 3").success
+    assert capsys.readouterr().out == "left out: no group\n"
+    assert shell.user_ns["ran"] == 1
