@@ -157,7 +157,10 @@ def rng(request: pytest.FixtureRequest, lab: Lab) -> random.Random:
 
 # Checks beside each other
 
-LONG = ("TIME", "STALL", "DROP", "REPORT", "HUGE", "GZIP", "CLEAN", "HOLD", "CROWD", "LIVE")
+LONG = (
+    *("TIME", "STALL", "DROP", "REPORT", "HUGE", "GZIP", "CLEAN", "HOLD", "CROWD", "LIVE"),
+    *("READERS", "HEADS", "DEPLOY"),
+)
 """The kinds of check that take the longest: they begin first, and the others fill the rest."""
 
 _HELPERS = ("streamlab.process.supervise", "streamlab.process.seccomp", "streamlab.http.clients")

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-VERSION = 7
+VERSION = 8
 """Of the checks: raised whenever a check changes what it gives points for."""
 
 Outcome = Literal["passed", "failed", "not_attempted", "could_not_run", "grader_fault"]
