@@ -271,7 +271,8 @@ def _share(guessed: list[Chapter]) -> None:
     count = len(shared.guesses)
     typer.echo(
         f"{file}: {count} {'guess' if count == 1 else 'guesses'}, without your name. Hand it in "
-        "beside your program. If you do not, nothing is shared.",
+        "beside your program. If you do not, nothing is shared. Whoever gets your program can see "
+        "whose file it is; the page on the class names nobody.",
         err=True,
     )
 

@@ -649,8 +649,8 @@ def test_the_page_has_what_the_class_believes(tmp_path: Path) -> None:
     page = class_page(tmp_path, [mark("z77", "Zoe Ash", results=all_results())], beliefs=beliefs)
     assert "4 students have shared their guesses" in page.words
     heads = "Question Off Near Hit The class said Measured"
-    first = "By how many MiB does the server grow? chapter 01, 10 clients 2 1 1 median 332 MiB"
-    second = "10 clients1 chapter 01 2 0 2 the kernel (2 of 4) the kernel"
+    first = "By how many MiB does the server grow? Chapter 01: 10 clients 2 1 1 median 332 MiB"
+    second = "10 clients1 Chapter 01 2 0 2 the kernel (2 of 4) the kernel"
     assert re.search(
         rf"{heads} {re.escape(first)}, half from .* 640 MiB .*{re.escape(second)}", page.words
     )
