@@ -103,6 +103,8 @@ def test_a_file_of_a_group_counts_once() -> None:
             ("64 MiB", "1 MiB", "2 MiB", "much"),
             "median 2 MiB, half from 1.5 to 33; 1 in another form",
         ),
+        (("64 MiB", "64 MiB", "much", "more"), "64 MiB (2 of 4)"),
+        (("200 MiB", "404 MiB", "500 MiB"), "median 404 MiB, half from 302 to 452"),
         (("200", "500", "500"), "500 (2 of 3)"),
         (("404", "404", "200"), "404 (2 of 3)"),
         (("the server", "The  Server", "the kernel"), "the server (2 of 3)"),
@@ -236,10 +238,15 @@ def test_of_several_the_nearest_is_taken_and_of_copies_the_last(tmp_path: Path) 
         "bo/05_hybrid_server/guesses.json": shared(said="in another"),
         "bo/guesses.json": shared(said="the first"),
         "bo/guesses (10).json": shared(said="the last"),
-        "bo/guesses (9).json": shared(said="one between"),
+        "bo/guesses (1).json": shared(said="one between"),
+        "cy/05_hybrid_server/guesses.json": shared(said="in another"),
+        "cy/my/own/guesses.json": shared(said="in none"),
     }
-    lay(tmp_path, {"ann/server.py": PROGRAM, "bo/server.py": PROGRAM, **files})
-    assert said(collect(tmp_path, LAB, CLASS)) == ["in the lab", "the last"]
+    lay(
+        tmp_path,
+        dict.fromkeys((f"{who}/server.py" for who in ("ann", "bo", "cy")), PROGRAM) | files,
+    )
+    assert said(collect(tmp_path, LAB, CLASS)) == ["in the lab", "the last", "in none"]
 
 
 @pytest.mark.parametrize(

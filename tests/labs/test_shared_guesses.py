@@ -148,6 +148,7 @@ HOSTILE = {
     "guess 1 has other fields": content({**ONE, "by": "Ann"}),
     "guess 2 has other fields": content(ONE, {"chapter": "01"}),
     "guess 1 has other fields than": content("64 MiB"),
+    "has other fields than it may": content(list(ONE)),
     "guess is no text": content(ONE | {"guess": 64}),
     "row is no text": content(ONE | {"row": None}),
     "measured is no text": content(ONE | {"measured": ["640 MiB"]}),
