@@ -26,8 +26,8 @@ from streamlab import environment
 from streamlab.errors import StreamlabError
 from streamlab.files import UNWRITABLE, reason_of
 from streamlab.grading.command import collect, grade
-from streamlab.labs import failures, manifest, runner
-from streamlab.labs.chapters import chapters
+from streamlab.labs import failures, manifest, runner, shared_guesses
+from streamlab.labs.chapters import Chapter, chapters
 from streamlab.labs.command import left_out, programs_of, with_command
 from streamlab.labs.progress import last_results, next_hint, remember
 from streamlab.labs.progress import reset as reset_lab
@@ -223,14 +223,27 @@ def reset(lab: LabArgument = None) -> None:
     typer.echo(f"{', '.join(found.programs)}: back to the stub")
 
 
-@app.command(epilog="Example: `streamlab progress --json`")
+@app.command(epilog="Examples: `streamlab progress` · `streamlab progress --share-guesses`")
 def progress(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    share_guesses: Annotated[
+        bool,
+        typer.Option(
+            "--share-guesses",
+            help=f"Write your guesses, without your name, into {shared_guesses.FILE}: to be handed "
+            "in beside your program.",
+        ),
+    ] = False,
 ) -> None:
-    """Show all labs at a glance, by the last run of all checks, and the guesses of chapters."""
+    """Show all labs at a glance, by the last run of all checks, and the guesses of chapters.
+
+    Your guesses stay with you. To show your class where its guesses were off, add --share-guesses.
+    """
     rows = [(each, last_results(each)) for each in manifest.all_labs()]
     points = {each.name: sum(r.points for r in results) for each, results in rows}
     guessed = chapters(manifest.work_folder())
+    if share_guesses:
+        _share(guessed)
     if as_json:
         labs = [
             {"lab": each.name, "points": points[each.name], "max_points": each.points}
@@ -248,6 +261,20 @@ def progress(
     plain_console().print(table)
     for chapter in guessed:
         typer.echo(chapter.told)
+
+
+def _share(guessed: list[Chapter]) -> None:
+    """Share guesses on request: in the folder of the lab that we are in, or else for all labs."""
+    here = Path.cwd()
+    lab = next((each for each in (here, *here.parents) if (each / "lab.toml").is_file()), None)
+    file, shared = shared_guesses.share(guessed, lab or manifest.work_folder())
+    count = len(shared.guesses)
+    typer.echo(
+        f"{file}: {count} {'guess' if count == 1 else 'guesses'}, without your name. Hand it in "
+        "beside your program. If you do not, nothing is shared. Whoever gets your program can see "
+        "whose file it is; the page on the class names nobody.",
+        err=True,
+    )
 
 
 @app.command(epilog="Example: `streamlab workspace`; `make lab` does it too")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from streamlab.grading.contents import (
     Search,
     Unreadable,
     files_of,
+    guesses_copy,
     plain,
     read_program,
 )
@@ -29,12 +31,14 @@ from streamlab.grading.mapping import ByHand
 from streamlab.grading.metadata import GRADESCOPE, About, about
 from streamlab.grading.owners import NOT_ON_ROSTER, Owner, Owners
 from streamlab.grading.platforms import Label, label_of
-from streamlab.grading.programs import choose, reason_without
+from streamlab.grading.programs import choose, choose_guesses, reason_without
 from streamlab.grading.records import Student
 from streamlab.grading.task import GradingError
 from streamlab.grading.text import file_name
 from streamlab.grading.times import UNKNOWN, HandedIn, read_time, shown
 from streamlab.labs.manifest import Lab
+from streamlab.labs.shared_guesses import FILE as GUESSES
+from streamlab.labs.shared_guesses import SharedGuesses, from_json
 
 _DEEPEST = 3
 """How many folders may lie around what a platform handed out."""
@@ -56,6 +60,8 @@ class Submission:
     """Why nothing of it can be graded; empty if it can."""
     handed_in: HandedIn = UNKNOWN
     """When, as the platform says; else when the newest of the programs was changed."""
+    guesses: bytes = b""
+    """What the student shares of the guesses, as a file that can be read; empty for none."""
 
     @property
     def sha256(self) -> str:
@@ -82,6 +88,11 @@ class Collection:
     def unmatched(self) -> list[str]:
         """What nobody got, each with the doubt."""
         return [f"{row.file}: {row.why}" for row in self.rows if row.state == "in doubt"]
+
+    @property
+    def shared(self) -> list[SharedGuesses]:
+        """The guesses that students share, each file without a name."""
+        return [from_json(each.guesses) for each in self.submissions.values() if each.guesses]
 
     @property
     def strangers(self) -> list[str]:
@@ -209,8 +220,17 @@ def _entry(path: Path, owners: Owners, by_hand: ByHand) -> _Entry:
             return _Entry(path, Owner(), label, "the mapping says that it is nobody's")
         return _Entry(path, Owner(said, "the mapping"), label)
     owner = owners.of(path.name)
+    if not owner.students and _guesses_name(path.name, label):
+        return _Entry(path, Owner(), label, "guesses, and it is open whose")
     beside = not owner.students and _is_beside(path)
     return _Entry(path, owner, label, "it is no submission" if beside else "")
+
+
+def _guesses_name(name: str, label: Label | None) -> str:
+    """What a file of guesses is called without what stands in front; empty for any other file."""
+    name = label.file if label is not None else name
+    last = re.sub(r".*[\W_](?=guesses)", "", name, flags=re.IGNORECASE | re.DOTALL)
+    return last if guesses_copy(last) is not None else ""
 
 
 def _one_number_each(entries: Sequence[_Entry]) -> list[_Entry]:
@@ -291,6 +311,7 @@ def _submission(entries: Sequence[_Entry], lab: Lab | None) -> tuple[Submission,
                 search.others.append(f"{entry.label.platform}'s own text on it")
                 continue
             name = entry.label.file if entry.label is not None else ""
+            name = _guesses_name(entry.path.name, entry.label) or name
             files += files_of(entry.path, name, search)
         for name in lab.programs if lab is not None else ():
             assert lab is not None
@@ -307,7 +328,11 @@ def _submission(entries: Sequence[_Entry], lab: Lab | None) -> tuple[Submission,
         why = reason_without(lab, files, search)
         return Submission({}, tuple(search.notes), why, _newest(said)), []
     search.notes += [f"{name} is missing" for name in lab.programs if name not in programs]
-    return Submission(programs, tuple(search.notes), handed_in=_newest(said)), taken
+    shared = choose_guesses(files, lab, search.notes)
+    if shared is not None:
+        taken.append(_Taken(GUESSES, shared[0].shown))
+    guesses = shared[1] if shared is not None else b""
+    return Submission(programs, tuple(search.notes), "", _newest(said), guesses), taken
 
 
 def _newest(times: Sequence[HandedIn]) -> HandedIn:
@@ -432,6 +457,8 @@ def lay_out(collection: Collection, lab: Lab, folder: Path) -> int:
                 place.mkdir(parents=True)
                 for name, content in submission.programs.items():
                     (place / name).write_bytes(content)
+                if submission.guesses:
+                    (place / GUESSES).write_bytes(submission.guesses)
                 count += 1
     except StreamlabError:
         raise

@@ -24,6 +24,7 @@ from typing import BinaryIO, cast
 from streamlab.files import GiB, KiB, MiB, read_plain, size_text
 from streamlab.grading.platforms import is_archive, without_ending
 from streamlab.grading.times import ARCHIVE_TIME, FILE_TIME, UNKNOWN, HandedIn, file_time
+from streamlab.labs import shared_guesses
 
 LARGEST = 512 * KiB
 """What a program may have, in bytes: more is no program."""
@@ -39,12 +40,17 @@ MOST_FILES = 20_000
 """How many files of one submission are looked at."""
 DEEPEST = 2
 """How many archives may lie in one another."""
+MOST_GUESSES = 20
+"""How many files of guesses of one submission are looked at."""
 
 SKIPPED = {"__MACOSX", "__pycache__", ".ipynb_checkpoints", ".streamlab", ".stub", ".git", ".venv"}
 SKIPPED |= {"venv", "node_modules", "site-packages", "solutions", ".tox", ".mypy_cache"}
 """Folders that hold no work of a student: they are passed over, and their files not counted."""
 PROGRAM_ENDINGS = (".py", ".txt")
 """What a program's name ends in; some platforms and mail programs add `.txt`."""
+_GUESSES = re.compile(
+    r"guesses[ _-]*(?:\(([0-9]{1,9})\)|copy|-?([0-9]{1,9}))?\.json(?:\.txt)?", re.IGNORECASE
+)
 
 
 class Unreadable(Exception):
@@ -53,7 +59,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class File:
-    """A file that may be the program."""
+    """A file that may be the program, or the guesses beside it."""
 
     shown: str
     """Where it lies, from the folder of all submissions on; an archive is a folder in it."""
@@ -74,12 +80,21 @@ class Search:
     """Files that can't be a program, by name; not all of very many."""
     files: int = 0
     room: int = LARGEST_ZIP
+    guesses: int = 0
+    """How many files of guesses were found."""
 
     def count(self, more: int = 1) -> None:
         """Count files; raises `Unreadable` where there are too many."""
         self.files += more
         if self.files > MOST_FILES:
             raise Unreadable(f"it has more than {MOST_FILES} files")
+
+    def wants(self, path: PurePosixPath) -> bool:
+        """Whether a file may be a program or the guesses, by its name; not very many of those."""
+        if guesses_copy(path.name) is not None:
+            self.guesses += 1
+            return self.guesses <= MOST_GUESSES
+        return path.suffix.casefold() in PROGRAM_ENDINGS
 
     def link(self, shown: str) -> None:
         """Tell of a link or a device."""
@@ -95,6 +110,17 @@ class Search:
 def plain(text: object) -> str:
     """A name from outside, fit to be printed."""
     return "".join(c if c.isprintable() else "?" for c in str(text))[:200]
+
+
+def guesses_copy(name: str) -> int | None:
+    """Which copy of a file of guesses a name is of, 0 for the first; None for any other file."""
+    found = _GUESSES.fullmatch(name)
+    return int(found[1] or found[2] or 0) if found else None
+
+
+def read_guesses(file: File) -> bytes:
+    """A file's bytes, one more than guesses may have at the most; raises `Unreadable`."""
+    return guarded(file.read, file.shown)[: shared_guesses.LARGEST + 1]
 
 
 def read_program(file: File) -> bytes:
@@ -169,7 +195,7 @@ def _file_or_archive(
         if not stat.S_ISREG(path.lstat().st_mode):
             raise Unreadable(f"{plain(shown)} is no plain file")
         yield from _members(path, inside, shown, search, 1)
-    elif inside.suffix.casefold() in PROGRAM_ENDINGS:
+    elif search.wants(inside):
         changed = HandedIn(file_time(path.lstat().st_mtime), FILE_TIME)
         yield File(shown, inside, lambda: read_plain(path, LARGEST + 1), changed)
     else:
@@ -233,7 +259,7 @@ def _of_zip(
         where = f"{shown}/{path}"
         if stat.S_ISLNK(member.external_attr >> 16):
             search.link(where)
-        elif path.suffix.casefold() in PROGRAM_ENDINGS:
+        elif search.wants(path):
             read = partial(_read, archive, member, LARGEST)
             yield File(where, folder / _inside(path), read, _changed(member))
         elif is_archive(path.name) and depth < DEEPEST:
@@ -332,7 +358,7 @@ def _of_tar(
                 where = f"{shown}/{path}"
                 if not member.isfile():
                     search.notes.append(f"{plain(where)} is no plain file, and was not followed")
-                elif path.suffix.casefold() in PROGRAM_ENDINGS:
+                elif search.wants(path):
                     content = _content(archive, member, min(LARGEST, search.room))
                     search.room -= len(content)
                     changed = HandedIn(file_time(member.mtime), ARCHIVE_TIME)

@@ -43,6 +43,7 @@ _COURSE = {
         "folder",
         "of",
         "my",
+        "guesses",
     ),
     *("final", "new", "fixed", "late", "version", "v", "copy", "try", "attempt", "py", "python"),
     *("server", "client", "app", "predict", "leaky", "chunked", "loop", "join", "trap", "load"),

@@ -8,8 +8,17 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from streamlab.grading.contents import File, Search, Unreadable, plain, read_program
+from streamlab.grading.contents import (
+    File,
+    Search,
+    Unreadable,
+    guesses_copy,
+    plain,
+    read_guesses,
+    read_program,
+)
 from streamlab.labs.manifest import Lab
+from streamlab.labs.shared_guesses import GuessesError, from_json
 
 MOST_EQUAL = 20
 """How many files of an equal claim are compared."""
@@ -130,6 +139,40 @@ def _programs_beside(folder: Path) -> frozenset[str]:
     """The programs of all labs that lie beside one."""
     labs = (Lab(each.parent) for each in sorted(folder.parent.glob("*/lab.toml")))
     return frozenset(name for lab in labs for name in lab.programs)
+
+
+# The guesses beside it
+
+
+def choose_guesses(files: Sequence[File], lab: Lab, notes: list[str]) -> tuple[File, bytes] | None:
+    """The file of guesses that a student shares, and its content; None if there is none.
+
+    Of several it is the one nearest to the lab's programs, and the last copy of that. One that
+    can't be read is left out, with a note: it is never an obstacle for the program.
+    """
+    ranked = [
+        (_rank_of_guesses(file.path, copy, lab), file.shown, file)
+        for file in files
+        if (copy := guesses_copy(file.path.name)) is not None
+    ]
+    if not ranked:
+        return None
+    file = min(ranked, key=lambda each: each[:2])[2]
+    try:
+        content = read_guesses(file)
+        from_json(content)
+    except (Unreadable, GuessesError) as error:
+        notes.append(f"the guesses in {plain(file.path.name)} were left out: {plain(error)}")
+        return None
+    return file, content
+
+
+def _rank_of_guesses(path: PurePosixPath, copy: int, lab: Lab) -> tuple[int, ...]:
+    if any(_is_folder_of(lab, part) for part in path.parts[:-1]):
+        place = 0
+    else:
+        place = 2 if _of_another_lab(path, lab) else 1
+    return (place, -copy, len(path.parts))
 
 
 # What is there instead

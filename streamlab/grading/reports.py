@@ -19,6 +19,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from streamlab import __version__
+from streamlab.grading.beliefs import Beliefs
 from streamlab.grading.likeness import Likeness
 from streamlab.grading.names import letters
 from streamlab.grading.records import Comment, Mark
@@ -244,6 +245,8 @@ class Beside:
     """Who has the same program."""
     checks: str = ""
     """The hash of the checks that were run."""
+    beliefs: Beliefs = field(default_factory=Beliefs)
+    """What the class guessed, as far as it is shared."""
 
 
 def write_class_page(
@@ -283,6 +286,7 @@ def write_class_page(
         columns=[_Column.over(lab, check.id, everybody) for check in lab.checks],
         lines=[_Line.of(lab, mark) for mark in everybody if mark.results],
         misconceptions=_misconceptions(lab, everybody),
+        beliefs=beside.beliefs,
         faults=_with(lab, everybody, "grader_fault"),
         stopped=_with(lab, everybody, "could_not_run"),
         stubs=_with(lab, everybody, "not_attempted"),

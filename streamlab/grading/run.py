@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from streamlab.grading import reports
 from streamlab.grading.adjust import read_adjustments
 from streamlab.grading.again import Selection, selection
+from streamlab.grading.beliefs import beliefs_of
 from streamlab.grading.collect import Collection, Submission, collect
 from streamlab.grading.collected import COLLECTED, check_report, write_table
 from streamlab.grading.likeness import likenesses
@@ -33,6 +34,7 @@ from streamlab.grading.roster import read_roster
 from streamlab.grading.task import Graded, GradingError, Task, archive_of, checks_of, grade
 from streamlab.grading.text import write_text
 from streamlab.grading.times import Deadline
+from streamlab.handout.questions import questions
 from streamlab.labs import runner
 from streamlab.labs.manifest import Lab
 from streamlab.labs.results import VERSION, CheckResult
@@ -142,6 +144,7 @@ def grade_class(
             in_doubt=[each for each in collection.unmatched if each not in strangers],
             alike=likenesses(lab, collection),
             checks=run.checks,
+            beliefs=beliefs_of(collection.shared, questions(lab.folder.parent.parent)),
         )
         reports.write_class_page(lab, marks, report / "class.html", beside)
     return ClassReport(marks, collection.unmatched, graded, run.left(students))

@@ -17,11 +17,13 @@ from playwright.sync_api import Dialog
 import streamlab
 from streamlab.errors import StreamlabError
 from streamlab.grading import reports, text
+from streamlab.grading.beliefs import Beliefs, beliefs_of
 from streamlab.grading.collect import collect
 from streamlab.grading.records import Mark, MarkOutcome, Student
 from streamlab.grading.reports import Beside, write_class_page, write_feedback, write_gradebook
 from streamlab.labs.manifest import Lab
 from streamlab.labs.results import VERSION, CheckResult, Outcome
+from streamlab.labs.shared_guesses import SharedGuess, SharedGuesses
 
 LAB = Lab(Path(__file__).parents[2] / "solutions" / "02_chunked_loop")
 MOST = LAB.points
@@ -624,6 +626,73 @@ def test_not_on_the_roster_is_said_of_those_alone(tmp_path: Path) -> None:
     assert "These need you: not on the roster, in doubt." in heading
 
 
+# What the class believes
+
+
+def shared(number: int, *guesses: tuple[str, str, str], row: str = "10 clients") -> SharedGuesses:
+    """What a student shares: guesses with their outcomes and what was measured, by row."""
+    own = (SharedGuess("01", f"{row}{at or ''}", *texts) for at, texts in enumerate(guesses))
+    return SharedGuesses(f"{number:032x}", tuple(own))
+
+
+def test_the_page_has_what_the_class_believes(tmp_path: Path) -> None:
+    """What most have missed first, with the question, the counts and the guesses, and no name."""
+    beliefs = beliefs_of(
+        [
+            shared(1, ("64 MiB", "640 MiB", "off"), ("the kernel", "the kernel", "hit")),
+            shared(2, ("32 MiB", "640 MiB", "off"), ("the kernel", "the kernel", "hit")),
+            shared(3, ("600 MiB", "641 MiB", "near"), ("the server", "the kernel", "off")),
+            shared(4, ("640 MiB", "640 MiB", "hit"), ("a", "b", "off"), ("rare", "x", "off")),
+        ],
+        {("01", "10 clients"): "By how many MiB does the server grow?"},
+    )
+    page = class_page(tmp_path, [mark("z77", "Zoe Ash", results=all_results())], beliefs=beliefs)
+    assert "4 students have shared their guesses" in page.words
+    heads = "Question Off Near Hit The class said Measured"
+    first = "By how many MiB does the server grow? Chapter 01: 10 clients 2 1 1 median 332 MiB"
+    second = "10 clients1 Chapter 01 2 0 2 the kernel (2 of 4) the kernel"
+    assert re.search(
+        rf"{heads} {re.escape(first)}, half from .* 640 MiB .*{re.escape(second)}", page.words
+    )
+    assert "1 question is left out, because fewer than 3 students have answered." in page.words
+    assert "rare" not in page.words
+    table = page.source.partition('class="beliefs"')[2].partition("</table>")[0]
+    assert "Zoe Ash" in page.source and "Zoe Ash" not in table and "z77" not in table
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 student has shared"), (2, "2 students have")])
+def test_of_few_students_no_guess_is_shown(tmp_path: Path, count: int, words: str) -> None:
+    beliefs = beliefs_of([shared(number, ("9 MiB", "8 MiB", "off")) for number in range(count)])
+    page = class_page(tmp_path, a_class(3), beliefs=beliefs)
+    assert words in page.words and "shown from 3 students on" in page.words
+    assert "MiB" not in page.words.partition("Guesses")[2].partition("Checks by student")[0]
+    assert 'class="beliefs"' not in page.source
+
+
+def test_where_nobody_shares_nothing_is_said_of_guesses(tmp_path: Path) -> None:
+    page = class_page(tmp_path, a_class(3))
+    assert "Guesses" not in page.words and 'class="beliefs"' not in page.source
+
+
+def evil_beliefs() -> Beliefs:
+    """A class all of whose texts try to become markup, or to hide something."""
+    evil = f"{ATTACK}{HIDDEN}"
+    guesses = (
+        (evil, evil, "off"),
+        (f"1 {evil}", f"2 {evil}", "hit"),
+        ("w" * 200, "y" * 200, "off"),
+    )
+    return beliefs_of([shared(number, *guesses, row=evil[:150]) for number in range(3)])
+
+
+def test_no_guess_becomes_markup(tmp_path: Path) -> None:
+    """Not the row, nor what was guessed or measured: they are there to be read."""
+    page = class_page(tmp_path, a_class(3), beliefs=evil_beliefs())
+    assert is_harmless(page)
+    told = page.words.partition("Guesses")[2]
+    assert told.count(ATTACK) >= 3 and "w" * 200 in told and "evil" in told
+
+
 # In a browser
 
 
@@ -647,7 +716,8 @@ def test_pages_in_a_browser(tmp_path: Path, attacker: Mark) -> None:
     """No script runs, only the page is requested, and it fits on a phone."""
     wide = result(evidence="x" * 5000, curl="curl " + "y" * 500, cause="whole_file")
     marks = [*a_class(40), attacker, mark("wide", "W" * 200, 3, results=(wide,))]
-    write_class_page(LAB, marks, tmp_path / "class.html", Beside([ATTACK, "u" * 300]))
+    beside = Beside([ATTACK, "u" * 300], beliefs=evil_beliefs())
+    write_class_page(LAB, marks, tmp_path / "class.html", beside)
     pages = [tmp_path / "class.html"]
     pages += [
         write_feedback(LAB, each, tmp_path / "feedback") for each in (*marks[7:10], *marks[-2:])

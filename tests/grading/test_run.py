@@ -27,6 +27,7 @@ from streamlab.grading.run import ClassReport, ClassWork, Told, grade_class
 from streamlab.grading.task import GradingError, Task, archive_of, checks_of, grade, hash_of_sources
 from streamlab.grading.times import deadline
 from streamlab.labs.manifest import Lab
+from streamlab.labs.shared_guesses import SharedGuess, SharedGuesses
 from streamlab.process import sandbox
 from streamlab.process.proc import children_of, group_members
 
@@ -372,6 +373,27 @@ def test_a_mapping_says_whose_a_submission_is(
     report = grade_it(unsafe=True, mapping=tmp_path / "mapping.csv")
     assert gradebook(tmp_path) == expected("ann", "bob", "cat")
     assert not report.unmatched and not unclaimed(tmp_path / "out")
+
+
+@pytest.mark.students("ann", "bob", "dan")
+def test_shared_guesses_reach_the_class_page(
+    tmp_path: Path, handed_in: Path, grade_it: Grade
+) -> None:
+    """From three students on; one that is broken is said, and costs no point."""
+    page = tmp_path / "out" / "class.html"
+    for number, who in enumerate(("ann", "bob", "dan")):
+        guess = SharedGuess("01", "10 clients", f"{64 * number} MiB", "640 MiB", "off")
+        shared = SharedGuesses(f"{number:032x}", (guess,))
+        (handed_in / who / "guesses.json").write_text(shared.to_json())
+    grade_it(unsafe=True)
+    assert "median 64 MiB, half from 32 to 96" in page.read_text()
+    assert gradebook(tmp_path) == expected("ann", "bob", "dan")
+    (handed_in / "bob" / "guesses.json").write_text("{")
+    report = grade_it(unsafe=True)
+    assert "median 64 MiB" not in page.read_text()
+    assert "2 students have shared" in page.read_text()
+    assert gradebook(tmp_path) == expected("ann", "bob", "dan")
+    assert report.graded == 0 and "were left out: it is no JSON" in report.marks[1].detail
 
 
 # A part again
