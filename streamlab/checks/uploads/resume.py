@@ -161,6 +161,7 @@ def _server_is_killed(launch: Launch, server: Server, rng: Random) -> None:
         _expect_end(done, whole, 0, "in one piece", hand)
     with promise("done"):
         _expect_done(done, "the upload is complete")
+        _nothing_more(done, whole)
     sent = rng.randrange(2 * MiB, 3 * MiB)
     with sending(each, framed, 0, sent, hand), sending(chunked, other, 0, chunked.length, hand):
         rest(server)
@@ -180,6 +181,20 @@ def _server_is_killed(launch: Launch, server: Server, rng: Random) -> None:
             _expect_end(chunked.on(again), other, offset, told, hand)
     with promise("done"):
         _expect_done(done.on(again), "the upload was complete before a new start")
+
+
+def _nothing_more(each: Upload, framed: Framed) -> None:
+    """A PATCH that comes again, of nothing or too much, leaves a complete upload as it is."""
+    for more in (b"", b"xyz"):
+        what = f"a PATCH with {len(more)} bytes came when the upload was complete"
+        with talk(each.server) as connection:
+            connection.send(each.patch(each.length, len(more)) + more)
+            answer = connection.receive("PATCH")
+            if more:
+                expect_status(connection, answer, (413,), "beyond_length", what)
+        _expect_done(each, what)
+        if problem := difference(each.server.root / each.name, framed.data):
+            end_check("beyond_length", each.server, f"{what}. There is {problem}")
 
 
 def _expect_done(each: Upload, what: str) -> None:
