@@ -14,6 +14,8 @@ from streamlab.handout.guesses import HandoutError, guessed_names, is_guess
 
 _SAID = "   you said: "
 """What stands between a row and its guess in the plain text of a table of verdicts."""
+_MAGICS = re.compile(r"^[%!].*$", re.MULTILINE)
+"""Lines that IPython reads, and Python does not."""
 _MARKS = re.compile(r"<!--.*?-->|[`*]", re.DOTALL)
 
 
@@ -67,7 +69,7 @@ def _labels(cell: Mapping[str, Any]) -> Iterator[str]:
 def _name_of(label: str, source: str) -> str:
     """The guess that a row of that label shows, where a cell shows several guesses."""
     with suppress(SyntaxError):
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(ast.parse(_MAGICS.sub("", source))):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
