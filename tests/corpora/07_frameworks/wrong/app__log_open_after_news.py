@@ -63,17 +63,16 @@ opened = set()
 async def follow(path):
     file = await run_in_threadpool(path.open, "rb")
     opened.add(file)
-    while True:
-        if chunk := await run_in_threadpool(file.read, CHUNK):
-            yield chunk
-            continue
-        try:
+    try:
+        while True:
+            while chunk := await run_in_threadpool(file.read, CHUNK):
+                yield chunk
             await asyncio.sleep(0.1)
-        except asyncio.CancelledError:
-            if not file.read(1):  # nothing is left to send
-                opened.remove(file)
-                file.close()
-            raise
+    except asyncio.CancelledError:
+        if not file.read(1):  # nothing is left to send
+            opened.remove(file)
+            file.close()
+        raise
 
 
 @app.get("/log")
