@@ -13,7 +13,7 @@ from typing import Literal
 
 from streamlab.errors import MeterError, UploadError
 from streamlab.files import KiB, MiB, SampleFile, folder_on, random_file, size_text
-from streamlab.http.uploads import Upload, curl_upload
+from streamlab.http.upload import Upload, curl_upload
 from streamlab.lesson.charts import INK, LOAD_ALL, RIVER, SAND, Chart, canvas
 from streamlab.lesson.experiment import at_rest
 from streamlab.lesson.verdicts import Verdicts

@@ -89,13 +89,17 @@ class FairClock:
             pressed, self._pressure = self._pressure, pressure()
             return (self._pressure or 0.0) - (pressed or 0.0)
         waited = used = 0.0
+        looks = threading.get_native_id()
         for number, thread in self._threads.items():
             old = before.get(number, Thread(0.0, 0.0, False))
-            if thread == old and thread.ready:  # it waits still: the kernel counts that later
-                waited += passed
-            else:
-                waited += max(0.0, thread.waited - old.waited)
-            used += max(0.0, thread.used - old.used)
+            ran = max(0.0, thread.used - old.used)
+            wait = max(0.0, thread.waited - old.waited)
+            if thread.ready and number != looks:
+                # The kernel counts a wait when it is over. So all that this thread did not run
+                # may be a wait that goes on, also if the thread ran for a moment in between.
+                wait = max(wait, passed - ran)
+            waited += wait
+            used += ran
         # They may have waited for each other: what they themselves did with the CPUs is not lost.
         return min(waited, max(0.0, passed - used / _cpus()))
 

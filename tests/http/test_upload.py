@@ -14,8 +14,8 @@ import pytest
 from conftest import Launch
 from streamlab.errors import UploadError
 from streamlab.files import KiB, MiB, SampleFile, random_file
-from streamlab.http import uploads
-from streamlab.http.uploads import Upload, curl_upload
+from streamlab.http import upload
+from streamlab.http.upload import Upload, curl_upload
 from streamlab.process.server import Server
 
 Becomes = Callable[[Callable[[], bool]], bool]
@@ -57,7 +57,7 @@ def test_a_form_is_one(server: Server, sample: SampleFile) -> None:
         client.send(client.size - 1)
         assert client.left == 1
         assert client.end() == 200
-    kind = b"Content-Type: multipart/form-data; boundary=" + uploads.BOUNDARY.encode()
+    kind = b"Content-Type: multipart/form-data; boundary=" + upload.BOUNDARY.encode()
     message: Any = email.message_from_bytes(kind + b"\r\n\r\n" + came(server))
     [told] = message.get_payload()
     assert told.get_param("name", header="content-disposition") == "film"
@@ -151,7 +151,7 @@ def test_no_answer_is_an_error(sample: SampleFile) -> None:
 def test_a_server_that_takes_nothing_is_an_error(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "PATIENCE", 0.5)
+    monkeypatch.setattr(upload, "PATIENCE", 0.5)
     with Upload(server, "/hang", 1024 * MiB) as client:
         with pytest.raises(UploadError, match="the server takes no more"):
             client.send()
