@@ -77,8 +77,8 @@ def sent_before(server: Server, path: str, file: SampleFile, words: str, *, form
     """How many bytes of a body had been sent when the server's log had `words`.
 
     The client sends a few MiB, waits until the server has read them and rests, and looks. So the
-    result is a multiple of `STEP`, or the size of the whole body. Raises `UploadError` if the words
-    have not come with the answer.
+    result is a multiple of `STEP`, or the size of the whole body; less if the server reads no more
+    and the kernel takes no more. Raises `UploadError` if the words do not come.
     """
     server.mark()
     with Upload(server, path, file, form=form) as client:
@@ -87,12 +87,16 @@ def sent_before(server: Server, path: str, file: SampleFile, words: str, *, form
             if not client.left:
                 client.answer()
                 break
-            client.send(STEP)
-            client.settle()
+            before = client.sent
+            if client.fill(before + STEP) == before:
+                break
     found = words in server.recent_log()
     at_rest(server.pid)  # what it still writes of this client must not count for the next one
     if not found:
-        raise UploadError(f"{path}: the server answered, and its log has no {words!r}")
+        raise UploadError(
+            f"{path}: {client.sent} of {client.size} bytes were sent, and the server's log has no "
+            f"{words!r}"
+        )
     return client.sent
 
 
