@@ -43,6 +43,7 @@ from streamlab.http.clients import Crowd, Load
 from streamlab.labs.manifest import Lab
 from streamlab.labs.results import CheckResult
 from streamlab.labs.runner import RunOptions, run_checks
+from streamlab.process.patience import Deadline
 from streamlab.process.sandbox import Sandbox
 
 pytestmark = pytest.mark.needs("linux", "bwrap")
@@ -337,17 +338,17 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
 @pytest.mark.parametrize("how", ANSWERS)
 def test_no_answer_breaks_a_check(how: str, tried: Callable[[str], list[str]]) -> None:
     """The answer fails the program instead, and soon."""
-    began = time.monotonic()
+    deadline = Deadline(100)
     assert all(len(evidence) < 20_000 for evidence in tried(how))
-    assert time.monotonic() - began < 100
+    assert not deadline.passed
 
 
 def test_a_million_chunks_are_soon_read() -> None:
     """Each byte is looked at once."""
-    began = time.monotonic()
+    began = time.thread_time()
     answer = read_answer(LINES + b"1\r\nx\r\n" * 500_000, closed=False)
     assert len(answer.body) == 500_000
-    assert time.monotonic() - began < 20
+    assert time.thread_time() - began < 20
 
 
 def test_clients_whose_time_is_up_fail_the_server(
