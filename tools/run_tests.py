@@ -166,7 +166,7 @@ def all_parts(kernel: str) -> list[tuple[str, bool, float]]:
         parts: dict[str, tuple[list[str], str]] = {
             LIBRARY: (
                 [
-                    *(*at_once(CPUS + 2), "--no-loadscope-reorder"),  # see tests/conftest.py
+                    *(*at_once(CPUS + 1), "--no-loadscope-reorder"),  # see tests/conftest.py
                     *("tests", "-m", "not soak", f"--ignore={CORPORA}"),
                 ],
                 "here",

@@ -23,6 +23,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,6 +37,29 @@ LOOKS = 50
 """How often a deadline looks in its seconds, if that is less often than every `LOOK` seconds."""
 LOOK = 0.1
 """Seconds between two looks at what the processes had of the CPUs; more where a look costs much."""
+
+
+@dataclass
+class _Interval:
+    """The time between two looks."""
+
+    counted: float = 0.0
+    """Seconds of it that were counted, and may have been lost."""
+
+    def give_back(self, seconds: float) -> float:
+        """So many of them were lost; returns how many of these had been counted."""
+        found = min(self.counted, max(0.0, seconds))
+        self.counted -= found
+        return found
+
+
+@dataclass
+class _Wait:
+    """A wait for a CPU that may go on."""
+
+    began: _Interval
+    counted: float = 0.0
+    """Seconds of it that were seen to be lost since that interval."""
 
 
 class FairClock:
@@ -55,6 +79,7 @@ class FairClock:
         self._pause = LOOK
         self._fair = 0.0
         self._threads = threads_below(root)
+        self._going_on: dict[int, _Wait] = {}
         self._stolen = stolen()
         self._pressure = pressure()
 
@@ -73,35 +98,52 @@ class FairClock:
     def _look(self, now: float) -> None:
         """Add the time since the last look, without what was lost of it."""
         passed = now - self._looked
-        lost = min(passed, self._waited(passed) + self._stolen_since())
+        waited, back = self._waited(passed)
+        lost = min(passed, waited + self._stolen_since())
         if self.starting is not None:
             used = max(self.used, cpu_seconds_below(self.starting))
             lost = min(passed, lost + used - self.used)
             self.used = used
-        self._fair += passed - lost
+        self._fair += passed - lost - back
         self._looked = now
         self._pause = max(LOOK, 20 * (time.monotonic() - now))
 
-    def _waited(self, passed: float) -> float:
-        """For how long of these seconds the processes waited for CPUs that others had."""
+    def _waited(self, passed: float) -> tuple[float, float]:
+        """For how long of these seconds the processes waited for CPUs that others had.
+
+        And how many seconds that were counted before turn out to be such a wait. The kernel counts
+        a wait when it ends. So a thread that ran and then waited shows nothing of this wait at the
+        next look; when the wait ends, the time before that look is given back.
+        """
         before, self._threads = self._threads, threads_below(self.root)
         if not self._threads:
             pressed, self._pressure = self._pressure, pressure()
-            return (self._pressure or 0.0) - (pressed or 0.0)
-        waited = used = 0.0
-        looks = threading.get_native_id()
+            return (self._pressure or 0.0) - (pressed or 0.0), 0.0
+        interval = _Interval()
+        waited = used = back = 0.0
         for number, thread in self._threads.items():
             old = before.get(number, Thread(0.0, 0.0, False))
             ran = max(0.0, thread.used - old.used)
             wait = max(0.0, thread.waited - old.waited)
-            if thread.ready and number != looks:
-                # The kernel counts a wait when it is over. So all that this thread did not run
-                # may be a wait that goes on, also if the thread ran for a moment in between.
-                wait = max(wait, passed - ran)
+            going_on = self._going_on.pop(number, None)
+            if thread == old and thread.ready:  # it waits still: the kernel counts that later
+                wait = passed
+                if going_on is not None:
+                    going_on.counted += passed
+                    self._going_on[number] = going_on
+            else:
+                if going_on is not None:
+                    wait = max(0.0, wait - going_on.counted)
+                    back += going_on.began.give_back(wait + ran - passed)
+                if thread.ready:
+                    self._going_on[number] = _Wait(interval)
             waited += wait
             used += ran
         # They may have waited for each other: what they themselves did with the CPUs is not lost.
-        return min(waited, max(0.0, passed - used / _cpus()))
+        most = max(0.0, passed - used / _cpus())
+        lost = min(waited, most)
+        interval.counted = most - lost
+        return lost, back
 
     def _stolen_since(self) -> float:
         before, self._stolen = self._stolen, stolen()

@@ -24,7 +24,7 @@ from streamlab.labs.runner import RunOptions, run_checks
 
 TESTS = Path(__file__).parents[1]
 CORPORA = TESTS / "corpora"
-AT_ONCE = 5
+AT_ONCE = 4
 """How many answers run at once; a check spends much of its time waiting."""
 
 BUFFERS = {"HOLD", "STALL", "LIVE", "DROP"}

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -81,32 +80,35 @@ def test_seconds_without_a_cpu_do_not_count(world: World) -> None:
 def test_a_wait_that_goes_on_does_not_count_either(world: World) -> None:
     """The kernel counts a wait only when it is over."""
     deadline = Deadline(2)
-    world.pass_by(0.5, t1=Thread(1.0, 1.0, False))
-    assert deadline.left == pytest.approx(1.5)
+    world.pass_by(0.5, t1=Thread(1.0, 1.0, True))
+    assert deadline.left == pytest.approx(1.5)  # it may have run for all of that time
     world.pass_by(5, t1=Thread(1.0, 1.0, True))
     assert deadline.left == pytest.approx(1.5)
-    world.pass_by(0.5, t1=Thread(1.0, 6.5, False))  # 5.5 s, of which 0.5 are in this interval
+    world.pass_by(0.5, t1=Thread(1.0, 6.5, True))  # 5.5 s, of which 0.5 are in this interval
     assert deadline.left == pytest.approx(1.5)
 
 
-def test_a_wait_after_a_moment_of_running_does_not_count(world: World) -> None:
-    """It ran when one interval ended and the next one began, and has waited since."""
+def test_a_wait_after_a_moment_of_running_is_given_back(world: World) -> None:
+    """It ran when one look was made, waited from then on, and ran when the third one was made."""
     deadline = Deadline(2)
-    world.pass_by(0.1, t1=Thread(1.001, 1.099, True))
-    assert deadline.left == pytest.approx(2, abs=0.002)
-    world.pass_by(1, t1=Thread(1.003, 1.099, True))
-    assert deadline.left == pytest.approx(2, abs=0.004)
-    world.pass_by(1, t1=Thread(1.003, 2.097, False))
-    assert deadline.left == pytest.approx(2, abs=0.005)
-
-
-def test_who_looks_does_not_wait_for_a_cpu(world: World) -> None:
-    """The thread that looks runs at that moment, and slept before."""
-    looks = threading.get_native_id()
-    world.threads = {looks: Thread(1.0, 1.0, True)}
-    deadline = Deadline(2)
-    world.pass_by(2.1, **{f"t{looks}": Thread(1.01, 1.0, True)})
+    world.pass_by(1, t1=Thread(1.001, 1.0, True))
+    assert deadline.left == pytest.approx(1)
+    world.pass_by(1, t1=Thread(1.001, 1.0, True))
+    assert deadline.left == pytest.approx(1)
+    world.pass_by(0.5, t1=Thread(1.002, 3.4, False))  # 2.4 s: 0.9 s are of the first second
+    assert deadline.left == pytest.approx(1.9, abs=0.01)
+    world.pass_by(2, t1=Thread(1.002, 3.4, False))
     assert deadline.passed
+
+
+def test_a_second_is_given_back_once(world: World) -> None:
+    """Two threads that waited in the same second have lost one second."""
+    deadline = Deadline(2)
+    world.pass_by(1, t1=Thread(1.0, 1.0, True), t2=Thread(0.0, 0.0, True))
+    world.pass_by(0.5, t1=Thread(1.0, 2.5, False), t2=Thread(0.0, 1.5, False))
+    assert deadline.left == pytest.approx(2)
+    world.pass_by(1, t1=Thread(1.0, 2.5, False), t2=Thread(0.0, 1.5, False))
+    assert deadline.left == pytest.approx(1)
 
 
 def test_many_who_wait_together_wait_once(world: World) -> None:
