@@ -44,10 +44,10 @@ class _Interval:
     """The time between two looks."""
 
     counted: float = 0.0
-    """Seconds of it that were counted, and may have been lost."""
+    """Seconds of it that the clock has counted."""
 
     def give_back(self, seconds: float) -> float:
-        """So many of them were lost; returns how many of these had been counted."""
+        """Take back what was lost, in seconds; returns how much of that had been counted."""
         found = min(self.counted, max(0.0, seconds))
         self.counted -= found
         return found
@@ -98,17 +98,19 @@ class FairClock:
     def _look(self, now: float) -> None:
         """Add the time since the last look, without what was lost of it."""
         passed = now - self._looked
-        waited, back = self._waited(passed)
+        interval = _Interval()
+        waited, back = self._waited(passed, interval)
         lost = min(passed, waited + self._stolen_since())
         if self.starting is not None:
             used = max(self.used, cpu_seconds_below(self.starting))
             lost = min(passed, lost + used - self.used)
             self.used = used
+        interval.counted = passed - lost
         self._fair += passed - lost - back
         self._looked = now
         self._pause = max(LOOK, 20 * (time.monotonic() - now))
 
-    def _waited(self, passed: float) -> tuple[float, float]:
+    def _waited(self, passed: float, interval: _Interval) -> tuple[float, float]:
         """For how long of these seconds the processes waited for CPUs that others had.
 
         And how many seconds that were counted before turn out to be such a wait. The kernel counts
@@ -119,7 +121,6 @@ class FairClock:
         if not self._threads:
             pressed, self._pressure = self._pressure, pressure()
             return (self._pressure or 0.0) - (pressed or 0.0), 0.0
-        interval = _Interval()
         waited = used = back = 0.0
         for number, thread in self._threads.items():
             old = before.get(number, Thread(0.0, 0.0, False))
@@ -140,10 +141,7 @@ class FairClock:
             waited += wait
             used += ran
         # They may have waited for each other: what they themselves did with the CPUs is not lost.
-        most = max(0.0, passed - used / _cpus())
-        lost = min(waited, most)
-        interval.counted = most - lost
-        return lost, back
+        return min(waited, max(0.0, passed - used / _cpus())), back
 
     def _stolen_since(self) -> float:
         before, self._stolen = self._stolen, stolen()

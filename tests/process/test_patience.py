@@ -111,6 +111,19 @@ def test_a_second_is_given_back_once(world: World) -> None:
     assert deadline.left == pytest.approx(1)
 
 
+def test_what_the_host_took_is_not_given_back_again(world: World) -> None:
+    """Nine tenths of the first second are lost already when the kernel tells of a wait in it."""
+    world.steal = {"cpu0": 0.0}
+    deadline = Deadline(2)
+    world.steal = {"cpu0": 0.9}
+    world.pass_by(1, t1=Thread(1.0, 1.0, True))
+    assert deadline.left == pytest.approx(1.9)
+    world.pass_by(0.5, t1=Thread(1.0, 2.5, False))
+    assert deadline.left == pytest.approx(2)
+    world.pass_by(2, t1=Thread(1.0, 2.5, False))
+    assert deadline.passed
+
+
 def test_many_who_wait_together_wait_once(world: World) -> None:
     """Ten threads that waited for the same second have lost one second."""
     deadline = Deadline(2)
